@@ -1,0 +1,143 @@
+//! Every way in which an operation can fail, with a stable code.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The result of an operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation failed. Messages name the thing, the cause and what to do next.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller passed something that can't be used. Nothing was touched.
+    #[error("{argument} must be {expected}, got {actual}")]
+    InvalidArgument {
+        /// The argument's name, as the caller knows it.
+        argument: &'static str,
+        /// What it must be.
+        expected: &'static str,
+        /// What it was.
+        actual: String,
+    },
+
+    /// The file system refused.
+    #[error("cannot {action} {}: {source}; {}", .path.display(), advice(.source))]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+
+    /// Another process held the database's write lock for longer than the call may wait.
+    #[error("database is locked")]
+    DatabaseLocked,
+
+    /// The database refused for another reason.
+    #[error("{message} ({})", .path.display())]
+    Database {
+        /// The database file.
+        path: PathBuf,
+        /// The database's own words and, where there is one, the next step.
+        message: String,
+    },
+
+    /// The handle was closed before the call.
+    #[error("the lease manager is closed; create a new PhaseLeaseManager")]
+    Closed,
+
+    /// Another process kept a journal's lock for longer than the call may wait.
+    #[error("{} is locked by another process for over {} s; look for a stopped process that uses this workspace", .path.display(), .waited.as_secs())]
+    JournalLocked {
+        /// The lock file.
+        path: PathBuf,
+        /// How long the call waited.
+        waited: Duration,
+    },
+
+    /// A file lock was not acquired within the limits that the caller set.
+    #[error("Failed to acquire lock: {}", .path.display())]
+    LockNotAcquired {
+        /// The lock file.
+        path: PathBuf,
+    },
+
+    /// A defect of this library.
+    #[error("driftlock failed unexpectedly: {0}; please report it")]
+    Defect(String),
+}
+
+impl Error {
+    /// A name for the kind of failure that stays the same from version to version.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidArgument { .. } => "INVALID_ARGUMENT",
+            Self::Io { .. } => "IO",
+            Self::DatabaseLocked => "DATABASE_LOCKED",
+            Self::Database { .. } => "DATABASE",
+            Self::Closed => "CLOSED",
+            Self::JournalLocked { .. } => "JOURNAL_LOCKED",
+            Self::LockNotAcquired { .. } => "LOCK_NOT_ACQUIRED",
+            Self::Defect(_) => "DEFECT",
+        }
+    }
+}
+
+/// Turns an I/O error into one that says what was tried, and with which file.
+pub(crate) trait IoContext<T> {
+    /// `action` is a verb phrase that fits between "cannot" and the path.
+    fn context(self, action: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn context(self, action: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|source| Error::Io { action, path: path.to_owned(), source })
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "give this user the right to write there"
+        }
+        io::ErrorKind::NotFound => "check that the workspace still exists",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space and try again",
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::AlreadyExists => {
+            "move what is there out of the way"
+        }
+        _ if too_many_files(error) => "raise the limit on open files (ulimit -n)",
+        _ => "try again once the cause is gone",
+    }
+}
+
+#[cfg(unix)]
+fn too_many_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+#[cfg(not(unix))]
+fn too_many_files(_: &io::Error) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_io_error_names_the_file_the_cause_and_the_next_step() {
+        let error = Err::<(), _>(io::Error::from(io::ErrorKind::PermissionDenied))
+            .context("open", Path::new("/w/state/orchestrator.db"))
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot open /w/state/orchestrator.db: permission denied; give this user the right to write there"
+        );
+        assert_eq!(error.code(), "IO");
+    }
+}
