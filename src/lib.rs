@@ -3,8 +3,12 @@
 
 pub mod clock;
 pub mod error;
+pub mod files;
+pub mod journal;
 pub mod lane;
+pub mod lock;
 pub mod log;
+pub mod patience;
 pub mod runtime;
 pub mod text;
 

@@ -1,0 +1,163 @@
+//! Which file is it, and has it changed?
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::Path;
+
+/// Names a file independently of its path: two paths with one identity are one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// A file's identity, size and time of last change. Equal stamps mean, as far as the file system can tell, that
+/// the file is the same and has not been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Which file.
+    pub id: FileId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last written, in nanoseconds since the Unix epoch.
+    pub modified_ns: i64,
+}
+
+impl Stamp {
+    /// The stamp of the file that `path` names, or `None` if there is none.
+    pub fn of_path(path: &Path) -> io::Result<Option<Self>> {
+        match platform::of_path(path) {
+            Ok(stamp) => Ok(Some(stamp)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The stamp of an open file.
+    pub fn of_file(file: &File) -> io::Result<Self> {
+        platform::of_file(file)
+    }
+}
+
+impl FileId {
+    /// The identity of the file that `path` names, or `None` if there is none.
+    pub fn of_path(path: &Path) -> io::Result<Option<Self>> {
+        Ok(Stamp::of_path(path)?.map(|stamp| stamp.id))
+    }
+}
+
+/// Opens files that only their owner may read, where the system has such modes.
+pub fn private_options() -> std::fs::OpenOptions {
+    let mut options = File::options();
+    platform::make_private(&mut options);
+    options
+}
+
+/// Reads into all of `buffer`, from `offset` on, whatever the file's position.
+pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match platform::read_at(file, &mut buffer[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes` at `offset`, whatever the file's position.
+pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match platform::write_at(file, &bytes[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => done += written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+mod platform {
+    use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+
+    use super::{File, FileId, Metadata, Path, Stamp, io};
+
+    fn stamp(metadata: &Metadata) -> Stamp {
+        Stamp {
+            id: FileId { device: metadata.dev(), inode: metadata.ino() },
+            size: metadata.size(),
+            modified_ns: metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec()),
+        }
+    }
+
+    pub(super) fn of_path(path: &Path) -> io::Result<Stamp> {
+        path.metadata().map(|metadata| stamp(&metadata))
+    }
+
+    pub(super) fn of_file(file: &File) -> io::Result<Stamp> {
+        file.metadata().map(|metadata| stamp(&metadata))
+    }
+
+    pub(super) fn make_private(options: &mut std::fs::OpenOptions) {
+        options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    }
+
+    pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        file.read_at(buffer, offset)
+    }
+
+    pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        file.write_at(bytes, offset)
+    }
+}
+
+#[cfg(windows)]
+mod platform {
+    use std::os::windows::fs::{FileExt, MetadataExt};
+
+    use super::{File, FileId, Metadata, Path, Stamp, io};
+
+    /// A FILETIME counts from 1601.
+    const UNIX_EPOCH_AS_FILETIME: i64 = 116_444_736_000_000_000;
+
+    fn stamp(id: file_id::FileId, metadata: &Metadata) -> Stamp {
+        let (device, inode) = match id {
+            file_id::FileId::Inode { device_id, inode_number } => (device_id, inode_number),
+            file_id::FileId::LowRes { volume_serial_number, file_index } => {
+                (u64::from(volume_serial_number), file_index)
+            }
+            file_id::FileId::HighRes { volume_serial_number, file_id } => {
+                (volume_serial_number, (file_id ^ (file_id >> 64)) as u64)
+            }
+        };
+        let filetime = i64::try_from(metadata.last_write_time()).unwrap_or(i64::MAX);
+        Stamp {
+            id: FileId { device, inode },
+            size: metadata.len(),
+            modified_ns: (filetime - UNIX_EPOCH_AS_FILETIME).saturating_mul(100),
+        }
+    }
+
+    pub(super) fn of_path(path: &Path) -> io::Result<Stamp> {
+        Ok(stamp(file_id::get_file_id(path)?, &path.metadata()?))
+    }
+
+    pub(super) fn of_file(file: &File) -> io::Result<Stamp> {
+        Ok(stamp(file_id::FileId::from(file), &file.metadata()?))
+    }
+
+    pub(super) fn make_private(_: &mut std::fs::OpenOptions) {}
+
+    pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        file.seek_read(buffer, offset)
+    }
+
+    pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        file.seek_write(bytes, offset)
+    }
+}

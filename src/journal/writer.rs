@@ -1,0 +1,246 @@
+//! Appending to a journal, and repairing its end.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::de::IgnoredAny;
+
+use crate::clock::{Clock, SystemClock, iso_timestamp};
+use crate::error::{IoContext, Result};
+use crate::files::{FileId, Stamp, read_exact_at};
+use crate::log;
+
+/// A journal that this process appends to. Every method needs the journal's lock to be held.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    id: FileId,
+    /// The size up to which the end is known to be a line end.
+    whole_to: u64,
+}
+
+impl Journal {
+    /// The journal at `path`. Does no I/O.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, open: None }
+    }
+
+    /// Where the journal is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the file, with its folders, if it is absent.
+    pub fn create(&mut self) -> Result<()> {
+        self.open_current().map(drop)
+    }
+
+    /// Appends whole lines, each with its line end, by one write, after putting aside a half line at the end.
+    ///
+    /// If it fails, the file is as long as before. Returns the offset at which the lines begin.
+    pub fn append(&mut self, lines: &[u8]) -> Result<u64> {
+        let path = self.path.clone();
+        let (open, size) = self.open_current()?;
+        let size = if size == open.whole_to { size } else { repair_end(&open.file, &path, size)? };
+        match open.file.write_all(lines) {
+            Ok(()) => {
+                open.whole_to = size + lines.len() as u64;
+                Ok(size)
+            }
+            Err(error) => {
+                // Whatever part was written must not become half of a line. If that fails too, the next append
+                // finds the half line and puts it aside.
+                let _ = open.file.set_len(size);
+                open.whole_to = 0;
+                Err(error).context("append to", &path)
+            }
+        }
+    }
+
+    /// Puts aside a half line at the end, if there is one. Returns the stamp of the file.
+    pub fn repair(&mut self) -> Result<Stamp> {
+        let path = self.path.clone();
+        let (open, size) = self.open_current()?;
+        if size != open.whole_to {
+            open.whole_to = repair_end(&open.file, &path, size)?;
+        }
+        Stamp::of_file(&open.file).context("look at", &path)
+    }
+
+    /// The open file, for reading.
+    #[must_use]
+    pub fn file(&self) -> Option<&File> {
+        self.open.as_ref().map(|open| &open.file)
+    }
+
+    /// Opens the file that is at the path now; also gives its size.
+    fn open_current(&mut self) -> Result<(&mut Open, u64)> {
+        let stamp = Stamp::of_path(&self.path).context("look at", &self.path)?;
+        let known = self.open.as_ref().is_some_and(|open| stamp.is_some_and(|stamp| stamp.id == open.id));
+        let size = if known {
+            stamp.map_or(0, |stamp| stamp.size)
+        } else {
+            let file = open_for_append(&self.path).context("open", &self.path)?;
+            let stamp = Stamp::of_file(&file).context("look at", &self.path)?;
+            self.open = Some(Open { file, id: stamp.id, whole_to: 0 });
+            stamp.size
+        };
+        match &mut self.open {
+            Some(open) => Ok((open, size)),
+            None => Err(io::Error::from(io::ErrorKind::NotFound)).context("open", &self.path),
+        }
+    }
+}
+
+fn open_for_append(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let Some(folder) = path.parent() else { return Err(error) };
+            std::fs::create_dir_all(folder)?;
+            options.open(path)
+        }
+        opened => opened,
+    }
+}
+
+/// Makes sure that the file ends with a line end; returns its size then.
+///
+/// A last line without one is completed if it is whole JSON. Otherwise it is what a crash left of an append that was
+/// never acknowledged; it is moved to a file beside the journal.
+fn repair_end(file: &File, path: &Path, size: u64) -> Result<u64> {
+    if size == 0 {
+        return Ok(0);
+    }
+    let mut last = [0];
+    read_exact_at(file, &mut last, size - 1).context("read", path)?;
+    if last == *b"\n" {
+        return Ok(size);
+    }
+    let fragment = last_line(file, size).context("read", path)?;
+    if serde_json::from_slice::<IgnoredAny>(&fragment).is_ok() {
+        (&*file).write_all(b"\n").context("append to", path)?;
+        return Ok(size + 1);
+    }
+    let aside = damaged_path(path);
+    std::fs::write(&aside, &fragment).context("keep a damaged line in", &aside)?;
+    let size = size - fragment.len() as u64;
+    file.set_len(size).context("cut a damaged line off", path)?;
+    log::warning(
+        "The last line of a journal was incomplete, as after a crash; it was put aside",
+        &[("file", &path.to_string_lossy()), ("kept_as", &aside.to_string_lossy())],
+    );
+    Ok(size)
+}
+
+/// What follows the last line end before `size`.
+fn last_line(file: &File, size: u64) -> io::Result<Vec<u8>> {
+    let mut window = 4096_u64.min(size);
+    loop {
+        let mut buffer = vec![0; usize::try_from(window).unwrap_or(usize::MAX)];
+        read_exact_at(file, &mut buffer, size - window)?;
+        if let Some(newline) = memchr::memrchr(b'\n', &buffer) {
+            return Ok(buffer.split_off(newline + 1));
+        }
+        if window == size {
+            return Ok(buffer);
+        }
+        window = (window * 8).min(size);
+    }
+}
+
+/// A name beside `path` that says that the content is damaged, and since when it is there.
+pub(crate) fn damaged_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    let time = iso_timestamp(SystemClock.wall_ms()).replace(':', "-");
+    name.push(format!(".damaged-{time}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]));
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal() -> (tempfile::TempDir, Journal) {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::new(folder.path().join("state/process/journal.jsonl"));
+        (folder, journal)
+    }
+
+    fn content(journal: &Journal) -> String {
+        std::fs::read_to_string(journal.path()).unwrap()
+    }
+
+    fn damaged(journal: &Journal) -> Vec<String> {
+        std::fs::read_dir(journal.path().parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.to_string_lossy().contains(".damaged-"))
+            .map(|path| std::fs::read_to_string(path).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn lines_are_appended_one_after_another() {
+        let (_folder, mut journal) = journal();
+        assert_eq!(journal.append(b"{}\n").unwrap(), 0);
+        assert_eq!(journal.append(b"{\"a\":1}\n{}\n").unwrap(), 3);
+        assert_eq!(content(&journal), "{}\n{\"a\":1}\n{}\n");
+    }
+
+    #[test]
+    fn a_half_line_is_put_aside() {
+        let (_folder, mut journal) = journal();
+        journal.append(b"{}\n").unwrap();
+        std::fs::write(journal.path(), "{}\n{\"a\":").unwrap();
+        journal.append(b"{\"b\":2}\n").unwrap();
+        assert_eq!(content(&journal), "{}\n{\"b\":2}\n");
+        assert_eq!(damaged(&journal), ["{\"a\":"]);
+    }
+
+    #[test]
+    fn a_whole_last_line_only_lacks_its_line_end() {
+        let (_folder, mut journal) = journal();
+        journal.create().unwrap();
+        std::fs::write(journal.path(), "{\"a\":1}").unwrap();
+        journal.append(b"{}\n").unwrap();
+        assert_eq!(content(&journal), "{\"a\":1}\n{}\n");
+        assert!(damaged(&journal).is_empty());
+    }
+
+    #[test]
+    fn ten_crashes_in_a_row_lose_no_whole_line() {
+        let (_folder, mut journal) = journal();
+        for round in 0..10 {
+            journal.append(format!("{{\"round\":{round}}}\n").as_bytes()).unwrap();
+            let mut torn = content(&journal);
+            torn.push_str(&"x".repeat(round * 1000 + 1));
+            std::fs::write(journal.path(), torn).unwrap();
+            journal = Journal::new(journal.path().to_owned());
+        }
+        journal.append(b"{}\n").unwrap();
+        assert_eq!(content(&journal).lines().count(), 11);
+        assert_eq!(damaged(&journal).len(), 10);
+    }
+
+    #[test]
+    fn a_journal_that_was_removed_or_replaced_is_opened_again() {
+        let (_folder, mut journal) = journal();
+        journal.append(b"{}\n").unwrap();
+        std::fs::remove_dir_all(journal.path().parent().unwrap()).unwrap();
+        journal.append(b"{\"a\":1}\n").unwrap();
+        assert_eq!(content(&journal), "{\"a\":1}\n");
+    }
+}

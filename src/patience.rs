@@ -1,0 +1,80 @@
+//! How long a call may wait for what somebody else holds.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+
+/// How long a call may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all: the caller's thread must not block.
+    Now,
+    /// Until this moment.
+    Until(Instant),
+}
+
+/// The first pause between two attempts.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+
+impl Patience {
+    /// Waits at most this long from now on.
+    #[must_use]
+    pub fn lasting(duration: Duration) -> Self {
+        Self::Until(Instant::now() + duration)
+    }
+
+    /// Repeats `attempt` until it gives something, with growing pauses; `None` when patience has run out.
+    pub fn wait_for<T>(self, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Some(value) = attempt()? {
+                return Ok(Some(value));
+            }
+            match self {
+                Self::Until(deadline) if Instant::now() < deadline => {
+                    std::thread::sleep(pause.mul_f64(0.5 + jitter()));
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                _ => return Ok(None),
+            }
+        }
+    }
+}
+
+/// A random number from 0 to 1, so that processes that wait for one thing don't ask in step.
+pub(crate) fn jitter() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let bits = u32::try_from(RandomState::new().hash_one(0) & 0xFFFF).unwrap_or(0);
+    f64::from(bits) / 65_536.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_patience_one_attempt_is_made() {
+        let mut attempts = 0;
+        let result: Option<()> = Patience::Now
+            .wait_for(|| {
+                attempts += 1;
+                Ok(None)
+            })
+            .unwrap();
+        assert_eq!((result, attempts), (None, 1));
+    }
+
+    #[test]
+    fn patience_lasts_until_something_comes() {
+        let mut attempts = 0;
+        let result = Patience::lasting(Duration::from_secs(60))
+            .wait_for(|| {
+                attempts += 1;
+                Ok((attempts == 5).then_some("came"))
+            })
+            .unwrap();
+        assert_eq!(result, Some("came"));
+    }
+}
