@@ -1,6 +1,6 @@
 //! Which file is it, and has it changed?
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -40,17 +40,50 @@ impl Stamp {
 }
 
 impl FileId {
+    /// The identity with these parts, as [`FileId::parts`] gave them.
+    #[must_use]
+    pub fn from_parts(device: u64, inode: u64) -> Self {
+        Self { device, inode }
+    }
+
+    /// The device and the inode, to be written down.
+    #[must_use]
+    pub fn parts(self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     /// The identity of the file that `path` names, or `None` if there is none.
     pub fn of_path(path: &Path) -> io::Result<Option<Self>> {
         Ok(Stamp::of_path(path)?.map(|stamp| stamp.id))
     }
 }
 
-/// Opens files that only their owner may read, where the system has such modes.
-pub fn private_options() -> std::fs::OpenOptions {
+/// Options that open a file itself, never what a symbolic link in its place points to.
+#[must_use]
+pub fn options() -> OpenOptions {
     let mut options = File::options();
+    platform::follow_no_link(&mut options);
+    options
+}
+
+/// The same for files that, if they are made, only their owner may read.
+#[must_use]
+pub fn private_options() -> OpenOptions {
+    let mut options = options();
     platform::make_private(&mut options);
     options
+}
+
+/// Opens a file, or makes it together with its folders if the options say so.
+pub fn open_with_folders(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let Some(folder) = path.parent() else { return Err(error) };
+            std::fs::create_dir_all(folder)?;
+            options.open(path)
+        }
+        opened => opened,
+    }
 }
 
 /// Reads into all of `buffer`, from `offset` on, whatever the file's position.
@@ -85,7 +118,7 @@ pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
 mod platform {
     use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
-    use super::{File, FileId, Metadata, Path, Stamp, io};
+    use super::{File, FileId, Metadata, OpenOptions, Path, Stamp, io};
 
     fn stamp(metadata: &Metadata) -> Stamp {
         Stamp {
@@ -103,8 +136,12 @@ mod platform {
         file.metadata().map(|metadata| stamp(&metadata))
     }
 
-    pub(super) fn make_private(options: &mut std::fs::OpenOptions) {
-        options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    pub(super) fn follow_no_link(options: &mut OpenOptions) {
+        options.custom_flags(libc::O_NOFOLLOW);
+    }
+
+    pub(super) fn make_private(options: &mut OpenOptions) {
+        options.mode(0o600);
     }
 
     pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -118,9 +155,9 @@ mod platform {
 
 #[cfg(windows)]
 mod platform {
-    use std::os::windows::fs::{FileExt, MetadataExt};
+    use std::os::windows::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
-    use super::{File, FileId, Metadata, Path, Stamp, io};
+    use super::{File, FileId, Metadata, OpenOptions, Path, Stamp, io};
 
     /// A FILETIME counts from 1601.
     const UNIX_EPOCH_AS_FILETIME: i64 = 116_444_736_000_000_000;
@@ -151,7 +188,13 @@ mod platform {
         Ok(stamp(file_id::FileId::from(file), &file.metadata()?))
     }
 
-    pub(super) fn make_private(_: &mut std::fs::OpenOptions) {}
+    pub(super) fn follow_no_link(options: &mut OpenOptions) {
+        /// Opens a reparse point, such as a symbolic link, itself.
+        const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
+        options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
+    }
+
+    pub(super) fn make_private(_: &mut OpenOptions) {}
 
     pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         file.seek_read(buffer, offset)

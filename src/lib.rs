@@ -1,15 +1,19 @@
 //! Coordination for several AI agents that work on one repository: phase leases, prompt attestations, a
 //! hash-chained ledger and file locks. See ARCHITECTURE.md for the map.
 
+pub mod attestation;
 pub mod clock;
+pub mod digest;
 pub mod error;
 pub mod files;
 pub mod journal;
 pub mod lane;
+pub mod ledger;
 pub mod lock;
 pub mod log;
 pub mod patience;
 pub mod runtime;
+pub mod shared;
 pub mod text;
 
 pub use error::{Error, Result};

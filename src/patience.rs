@@ -1,5 +1,6 @@
 //! How long a call may wait for what somebody else holds.
 
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
@@ -23,6 +24,19 @@ impl Patience {
     #[must_use]
     pub fn lasting(duration: Duration) -> Self {
         Self::Until(Instant::now() + duration)
+    }
+
+    /// Locks a mutex that others of this process hold for short times only; `None` if it is held and the caller can't
+    /// wait. A lock that a panic has poisoned is taken all the same: what it guards is checked at each use.
+    pub fn lock<T>(self, mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+        match (mutex.try_lock(), self) {
+            (Ok(guard), _) => Some(guard),
+            (Err(TryLockError::Poisoned(poisoned)), _) => Some(poisoned.into_inner()),
+            (Err(TryLockError::WouldBlock), Self::Until(_)) => {
+                Some(mutex.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            (Err(TryLockError::WouldBlock), Self::Now) => None,
+        }
     }
 
     /// Repeats `attempt` until it gives something, with growing pauses; `None` when patience has run out.

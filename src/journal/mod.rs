@@ -9,13 +9,18 @@
 //! What survives: a line whose append has returned survives the death of the process. It survives a power cut once
 //! the operating system has written it back.
 
+mod lenient;
 pub mod lock;
 pub mod reader;
 pub mod tail;
 pub mod task_index;
 pub mod writer;
 
+pub(crate) use lenient::lenient;
 pub use lock::{JournalGuard, JournalLock};
 pub use tail::{Summary, Tail};
 pub use task_index::TaskIndex;
 pub use writer::Journal;
+
+/// The folder of a workspace in which the journals are.
+pub const PROCESS_FOLDER: &str = "state/process";

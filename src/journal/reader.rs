@@ -17,12 +17,7 @@ const BEGINNING: usize = 64;
 /// Calls `line` with the offset and the bytes of each line, without its line end, that ends between `from` and `to`.
 /// Returns the offset after the last line end: what follows is half a line. Of a line beyond 64 MiB only the beginning
 /// is given.
-pub fn for_each_line(
-    file: &File,
-    from: u64,
-    to: u64,
-    mut line: impl FnMut(u64, &[u8]),
-) -> io::Result<u64> {
+pub fn for_each_line(file: &File, from: u64, to: u64, mut line: impl FnMut(u64, &[u8])) -> io::Result<u64> {
     let mut buffer = Vec::new();
     // Where the buffer starts in the file, and the beginning of the line it starts with if that is too long.
     let mut start = from;

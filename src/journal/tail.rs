@@ -2,15 +2,20 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::IgnoredAny;
 
 use super::reader::{LONGEST_LINE, for_each_line};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::files::{Stamp, read_exact_at};
+use crate::patience::Patience;
 
 /// How much of the end that was read last is compared before the file is taken to have only grown.
 const COMPARED: usize = 256;
+
+/// More than this many bytes are not read while a caller that can't wait does.
+pub(crate) const READ_AT_ONCE: u64 = 128 << 10;
 
 /// What is kept in memory of a journal.
 pub trait Summary: Default {
@@ -56,6 +61,14 @@ impl<S: Summary> Tail<S> {
             }
             (_, Some(now)) => now.size,
         })
+    }
+
+    /// [`Tail::catch_up`], except that a caller who can't wait gets [`Error::JournalLocked`] if there is much to read.
+    pub fn catch_up_within(&mut self, patience: Patience) -> Result<(&S, Option<&File>)> {
+        if patience == Patience::Now && self.unread()? > READ_AT_ONCE {
+            return Err(Error::JournalLocked { path: self.path.clone(), waited: Duration::ZERO });
+        }
+        self.catch_up()
     }
 
     /// Takes in what the file has more than at the last call; all of it if it is not the old file grown longer.

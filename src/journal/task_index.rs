@@ -111,7 +111,10 @@ mod tests {
         index.add(b"a", 6, 3);
         assert_eq!(index.read(&file, b"a").unwrap(), [b"a1".to_vec(), b"a22".to_vec()]);
         assert_eq!(index.read(&file, b"c").unwrap(), Vec::<Vec<u8>>::new());
-        assert_eq!(index.find_newest(&file, b"a", |line| Some(line.to_vec())).unwrap(), Some(b"a22".to_vec()));
+        assert_eq!(
+            index.find_newest(&file, b"a", |line| Some(line.to_vec())).unwrap(),
+            Some(b"a22".to_vec())
+        );
         assert_eq!(index.task_count(), 2);
     }
 }

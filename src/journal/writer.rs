@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 use crate::clock::{Clock, SystemClock, iso_timestamp};
 use crate::error::{IoContext, Result};
-use crate::files::{FileId, Stamp, read_exact_at};
+use crate::files::{self, FileId, Stamp, open_with_folders, read_exact_at};
 use crate::log;
 
 /// A journal that this process appends to. Every method needs the journal's lock to be held.
@@ -89,7 +89,9 @@ impl Journal {
         let size = if known {
             stamp.map_or(0, |stamp| stamp.size)
         } else {
-            let file = open_for_append(&self.path).context("open", &self.path)?;
+            let mut options = files::options();
+            options.read(true).append(true).create(true);
+            let file = open_with_folders(&options, &self.path).context("open", &self.path)?;
             let stamp = Stamp::of_file(&file).context("look at", &self.path)?;
             self.open = Some(Open { file, id: stamp.id, whole_to: 0 });
             stamp.size
@@ -98,21 +100,6 @@ impl Journal {
             Some(open) => Ok((open, size)),
             None => Err(io::Error::from(io::ErrorKind::NotFound)).context("open", &self.path),
         }
-    }
-}
-
-fn open_for_append(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.read(true).append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
-    match options.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let Some(folder) = path.parent() else { return Err(error) };
-            std::fs::create_dir_all(folder)?;
-            options.open(path)
-        }
-        opened => opened,
     }
 }
 

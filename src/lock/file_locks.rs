@@ -39,11 +39,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(5),
-            retry_delay: Duration::from_millis(50),
-            max_retries: 100,
-        }
+        Self { timeout: Duration::from_secs(5), retry_delay: Duration::from_millis(50), max_retries: 100 }
     }
 }
 

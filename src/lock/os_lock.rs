@@ -14,7 +14,7 @@ use fs4::FileExt;
 use fs4::TryLockError;
 
 use crate::error::{Error, IoContext, Result};
-use crate::files::{FileId, Stamp, private_options};
+use crate::files::{FileId, Stamp, open_with_folders, private_options};
 
 /// How often a lock file may vanish between opening and locking before that is reported as an error.
 const REOPEN_LIMIT: u32 = 100;
@@ -86,14 +86,7 @@ pub(crate) fn unlock(file: &File) -> io::Result<()> {
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let mut options = private_options();
     options.read(true).write(true).create(true).truncate(false);
-    match options.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let Some(folder) = path.parent() else { return Err(error) };
-            std::fs::create_dir_all(folder)?;
-            options.open(path)
-        }
-        opened => opened,
-    }
+    open_with_folders(&options, path)
 }
 
 pub(crate) fn is_at(file: &File, path: &Path) -> io::Result<bool> {

@@ -1,0 +1,599 @@
+//! The baselines file: one JSON object, read and written without parsing all of it.
+//!
+//! In memory is only where each entry is; an entry's value is read from the file when it is needed, so that an edit
+//! of it is seen at once. New entries are added in one of two ways:
+//!
+//! - Up to [`REPLACED_UP_TO`] bytes the file is replaced by renaming a new one over it: readers always see a whole
+//!   object.
+//! - Above, they are written in place, by one write into blank padding that is kept before the closing brace. The
+//!   size doesn't change, so a full disk can't tear it. A reader that doesn't take the lock may in rare cases see
+//!   half of the write and has to read again.
+//!
+//! All methods need the lock of the workspace's attestations to be held, except where they say otherwise.
+
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use hashbrown::HashTable;
+
+use super::baseline::Baseline;
+use super::scan::{self, Damage};
+use super::watermark::Watermark;
+use crate::error::{IoContext, Result};
+use crate::files::{self, Stamp, open_with_folders, read_exact_at, write_all_at};
+use crate::text::Text;
+
+/// Up to this size in bytes the file is replaced at each change.
+pub const REPLACED_UP_TO: u64 = 256 << 10;
+/// The least padding in bytes that a file beyond that size gets when it is written anew.
+const LEAST_PADDING: u64 = 64 << 10;
+/// How much is read at first to get at one entry.
+const USUAL_ENTRY: u64 = 512;
+
+/// The baselines file of a workspace.
+#[derive(Debug)]
+pub struct BaselineFile {
+    path: PathBuf,
+    loaded: Option<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    file: File,
+    stamp: Stamp,
+    epoch: u64,
+    entries_end: u64,
+    closing_brace: u64,
+    entries: EntryIndex,
+}
+
+/// What a look at the file found.
+#[derive(Debug)]
+pub enum State {
+    /// The file is whole, and known.
+    Whole,
+    /// There is no file.
+    Missing,
+    /// The file is damaged; these are its bytes.
+    Damaged(Vec<u8>),
+}
+
+impl BaselineFile {
+    /// The file at `path`. Does no I/O.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, loaded: None }
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes in what others have done to the file since the last call.
+    pub fn refresh(&mut self, lock_file: &File) -> Result<State> {
+        let Some(stamp) = self.stamp()? else {
+            self.loaded = None;
+            return Ok(State::Missing);
+        };
+        if self.loaded.as_ref().is_some_and(|loaded| loaded.stamp == stamp) {
+            return Ok(State::Whole);
+        }
+        let mark = Watermark::read(lock_file).filter(|mark| mark.stamp == stamp);
+        if let (Some(loaded), Some(mark)) = (&mut self.loaded, mark)
+            && loaded.follow(&self.path, &mark).context("read", &self.path)?
+        {
+            return Ok(State::Whole);
+        }
+        self.load(mark.map(|mark| mark.epoch))
+    }
+
+    /// How many bytes [`BaselineFile::refresh`] may have to read. The lock need not be held.
+    pub fn unread(&self) -> Result<u64> {
+        Ok(match (self.stamp()?, &self.loaded) {
+            (Some(now), Some(loaded)) if now == loaded.stamp => 0,
+            (Some(now), Some(loaded)) if now.size >= loaded.stamp.size => now.size - loaded.stamp.size,
+            (Some(now), _) => now.size,
+            (None, _) => 0,
+        })
+    }
+
+    /// The baseline with this key, as it is in the file.
+    pub fn get(&mut self, key: &Text) -> Result<Option<Baseline>> {
+        let Some(loaded) = &self.loaded else { return Ok(None) };
+        if let Some(found) = loaded.get(key).context("read", &self.path)? {
+            return Ok(Baseline::from_json(&found));
+        }
+        // The file was changed in place so quickly that its times didn't change.
+        self.load(None)?;
+        let found = match &self.loaded {
+            Some(loaded) => loaded.get(key).context("read", &self.path)?,
+            None => None,
+        };
+        match found {
+            Some(found) => Ok(Baseline::from_json(&found)),
+            None => Err(changed_meanwhile()).context("read", &self.path),
+        }
+    }
+
+    /// Adds baselines. The file is made if there is none.
+    pub fn add(&mut self, lock_file: &File, baselines: &[(Text, Baseline)]) -> Result<()> {
+        let Some(loaded) = &mut self.loaded else {
+            return self.write_all(lock_file, baselines.iter().map(|(key, baseline)| (key, baseline)));
+        };
+        // A later entry with the same key is the one that counts, for `JSON.parse` too, but leaves litter behind.
+        if baselines.iter().any(|(key, _)| loaded.entries.might_contain(key)) {
+            return self.replace(lock_file, baselines);
+        }
+        let mut text = Vec::with_capacity(256 * baselines.len());
+        let mut starts = Vec::with_capacity(baselines.len());
+        for (position, (key, baseline)) in baselines.iter().enumerate() {
+            text.extend_from_slice(if position > 0 || !loaded.entries.is_empty() { b",\n" } else { b"\n" });
+            starts.push(text.len());
+            baseline.write_entry(key, &mut text);
+        }
+        let start = loaded.entries_end;
+        let end = start + text.len() as u64;
+        if loaded.stamp.size <= REPLACED_UP_TO || end > loaded.closing_brace {
+            let mut content = vec![0; usize::try_from(start).unwrap_or(usize::MAX)];
+            read_exact_at(&loaded.file, &mut content, 0).context("read", &self.path)?;
+            content.extend_from_slice(&text);
+            let (file, stamp, closing_brace) = replace_file(&self.path, content)?;
+            loaded.file = file;
+            loaded.stamp = stamp;
+            loaded.closing_brace = closing_brace;
+        } else {
+            write_all_at(&loaded.file, &text, start).context("write into", &self.path)?;
+            loaded.stamp = Stamp::of_file(&loaded.file).context("look at", &self.path)?;
+        }
+        loaded.entries_end = end;
+        for ((key, _), entry_start) in baselines.iter().zip(starts) {
+            loaded.entries.add(key, start + entry_start as u64);
+        }
+        loaded.mark().write(lock_file);
+        Ok(())
+    }
+
+    /// Sets baselines whether or not there are some with the same keys.
+    pub fn replace(&mut self, lock_file: &File, baselines: &[(Text, Baseline)]) -> Result<()> {
+        let mut content = Vec::new();
+        if self.loaded.is_some() {
+            content = std::fs::read(&self.path).context("read", &self.path)?;
+        }
+        let mut kept: Vec<Range<usize>> = Vec::new();
+        let scanned = scan::object(&content, |entry| {
+            let key = scan::decode_key(&content[entry.key.clone()]);
+            if !baselines.iter().any(|(new, _)| Some(new) == key.as_ref()) {
+                kept.push(entry.key.start..entry.value.end);
+            }
+        });
+        if scanned.is_err() && !content.is_empty() {
+            return Err(changed_meanwhile()).context("replace", &self.path);
+        }
+        let mut new = Vec::with_capacity(content.len() + 256 * baselines.len());
+        new.push(b'{');
+        for entry in kept {
+            separate(&mut new);
+            new.extend_from_slice(&content[entry]);
+        }
+        for (key, baseline) in baselines {
+            separate(&mut new);
+            baseline.write_entry(key, &mut new);
+        }
+        self.install(lock_file, new)
+    }
+
+    /// Makes the file anew with just these baselines.
+    pub fn write_all<'a>(
+        &mut self,
+        lock_file: &File,
+        baselines: impl Iterator<Item = (&'a Text, &'a Baseline)>,
+    ) -> Result<()> {
+        let mut content = vec![b'{'];
+        for (key, baseline) in baselines {
+            separate(&mut content);
+            baseline.write_entry(key, &mut content);
+        }
+        self.install(lock_file, content)
+    }
+
+    /// Puts a new file in place, of which `content` is everything up to the last entry.
+    fn install(&mut self, lock_file: &File, content: Vec<u8>) -> Result<()> {
+        replace_file(&self.path, content)?;
+        self.load(None)?;
+        if let Some(loaded) = &self.loaded {
+            loaded.mark().write(lock_file);
+        }
+        Ok(())
+    }
+
+    /// Reads all of the file. `epoch` is the known name for the present order of its entries.
+    fn load(&mut self, epoch: Option<u64>) -> Result<State> {
+        self.loaded = None;
+        let file = open(&self.path).context("open", &self.path)?;
+        let stamp = Stamp::of_file(&file).context("look at", &self.path)?;
+        let mut content = vec![0; usize::try_from(stamp.size).unwrap_or(usize::MAX)];
+        read_exact_at(&file, &mut content, 0).context("read", &self.path)?;
+        let mut entries = EntryIndex::default();
+        match entries.add_all(&content, 0, |bytes, found| scan::object(bytes, found)) {
+            Ok(extent) if std::str::from_utf8(&content).is_ok() => {
+                self.loaded = Some(Loaded {
+                    file,
+                    stamp,
+                    epoch: epoch.unwrap_or_else(new_epoch),
+                    entries_end: extent.entries_end as u64,
+                    closing_brace: extent.closing_brace as u64,
+                    entries,
+                });
+                Ok(State::Whole)
+            }
+            _ => Ok(State::Damaged(content)),
+        }
+    }
+
+    fn stamp(&self) -> Result<Option<Stamp>> {
+        Stamp::of_path(&self.path).context("look at", &self.path)
+    }
+}
+
+impl Loaded {
+    /// Takes in entries that were added under the lock; false if more than that has happened.
+    fn follow(&mut self, path: &Path, mark: &Watermark) -> io::Result<bool> {
+        if mark.epoch != self.epoch || mark.entries_end < self.entries_end {
+            return Ok(false);
+        }
+        if mark.stamp.id != self.stamp.id {
+            self.file = open(path)?;
+        }
+        let length = usize::try_from(mark.entries_end - self.entries_end).unwrap_or(usize::MAX);
+        let mut added = vec![0; length];
+        read_exact_at(&self.file, &mut added, self.entries_end)?;
+        let start = self.entries_end;
+        if self.entries.add_all(&added, start, |bytes, found| scan::further_entries(bytes, found)).is_err() {
+            return Ok(false);
+        }
+        self.stamp = mark.stamp;
+        self.entries_end = mark.entries_end;
+        self.closing_brace = mark.closing_brace;
+        Ok(true)
+    }
+
+    /// The value with this key, empty if there is none; `None` if the file is no longer what it was.
+    fn get(&self, key: &Text) -> io::Result<Option<Vec<u8>>> {
+        let mut found = Vec::new();
+        for start in self.entries.places(key) {
+            match self.entry_at(start)? {
+                // Of two entries with one key the later counts, as for `JSON.parse`.
+                Some((entry_key, value)) if entry_key == *key => found = value,
+                Some(_) | None => return Ok(None),
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// The key and value of the entry that starts at `start`; `None` if none does.
+    fn entry_at(&self, start: u64) -> io::Result<Option<(Text, Vec<u8>)>> {
+        let mut size = USUAL_ENTRY;
+        loop {
+            let available = size.min(self.stamp.size.saturating_sub(start));
+            let mut bytes = vec![0; usize::try_from(available).unwrap_or(usize::MAX)];
+            if read_exact_at(&self.file, &mut bytes, start).is_err() {
+                return Ok(None);
+            }
+            match scan::entry_at(&bytes, 0) {
+                // A value that ends with the bytes read may go on after them.
+                Ok(entry) if entry.value.end < bytes.len() => {
+                    let key = scan::decode_key(&bytes[entry.key]);
+                    return Ok(key.map(|key| (key, bytes[entry.value].to_vec())));
+                }
+                _ if available == size => size *= 16,
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    fn mark(&self) -> Watermark {
+        Watermark {
+            epoch: self.epoch,
+            stamp: self.stamp,
+            entries_end: self.entries_end,
+            closing_brace: self.closing_brace,
+        }
+    }
+}
+
+/// Where each entry starts: 16 bytes an entry, and no text.
+#[derive(Debug, Default)]
+struct EntryIndex {
+    places: HashTable<(u64, u64)>,
+    hasher: RandomState,
+}
+
+impl EntryIndex {
+    fn add(&mut self, key: &Text, start: u64) {
+        let hash = self.hasher.hash_one(key);
+        self.places.insert_unique(hash, (hash, start), |place| place.0);
+    }
+
+    /// Adds the entries that `scan` finds in `bytes`, which are at `offset` in the file.
+    fn add_all<T>(
+        &mut self,
+        bytes: &[u8],
+        offset: u64,
+        scan: impl FnOnce(&[u8], &mut dyn FnMut(scan::Entry)) -> std::result::Result<T, Damage>,
+    ) -> std::result::Result<T, Damage> {
+        let mut undecodable = None;
+        let extent = scan(bytes, &mut |entry| match scan::decode_key(&bytes[entry.key.clone()]) {
+            Some(key) => self.add(&key, offset + entry.key.start as u64),
+            None => undecodable = undecodable.or(Some(Damage { at: entry.key.start })),
+        })?;
+        undecodable.map_or(Ok(extent), Err)
+    }
+
+    /// The places at which an entry with this key may start, in the order of the file.
+    fn places(&self, key: &Text) -> impl Iterator<Item = u64> {
+        let hash = self.hasher.hash_one(key);
+        let mut places: Vec<u64> =
+            self.places.iter_hash(hash).filter(|place| place.0 == hash).map(|place| place.1).collect();
+        places.sort_unstable();
+        places.into_iter()
+    }
+
+    fn might_contain(&self, key: &Text) -> bool {
+        let hash = self.hasher.hash_one(key);
+        self.places.find(hash, |place| place.0 == hash).is_some()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+}
+
+fn changed_meanwhile() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "it was changed meanwhile by somebody who doesn't take the lock",
+    )
+}
+
+/// A name for an order of entries that no other process uses.
+fn new_epoch() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0
+}
+
+fn separate(content: &mut Vec<u8>) {
+    content.extend_from_slice(if content.len() > 1 { b",\n" } else { b"\n" });
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    files::options().read(true).write(true).open(path)
+}
+
+/// Renames a new file over the one at `path`: `content` is everything up to the last entry. Returns the new file, its
+/// stamp and the offset of its closing brace.
+fn replace_file(path: &Path, mut content: Vec<u8>) -> Result<(File, Stamp, u64)> {
+    if content.len() as u64 > REPLACED_UP_TO {
+        let padding = (content.len() as u64 / 8).max(LEAST_PADDING);
+        content.resize(content.len() + usize::try_from(padding).unwrap_or(0), b' ');
+    }
+    content.push(b'\n');
+    let closing_brace = content.len() as u64;
+    content.extend_from_slice(b"}\n");
+
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    // One that a crash left behind is of no use; a link in its place is not to be followed.
+    let mut options = files::options();
+    options.read(true).write(true).create(true).truncate(true);
+    let mut file = open_with_folders(&options, &temporary).context("create", &temporary)?;
+    let write = |file: &mut File| {
+        if let Ok(old) = std::fs::metadata(path) {
+            file.set_permissions(old.permissions())?;
+        }
+        file.write_all(&content)
+    };
+    let written = write(&mut file)
+        .context("write", &temporary)
+        .and_then(|()| std::fs::rename(&temporary, path).context("replace", path));
+    if let Err(error) = written {
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
+    let stamp = Stamp::of_file(&file).context("look at", path)?;
+    Ok((file, stamp, closing_brace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixture {
+        folder: tempfile::TempDir,
+        lock_file: File,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap(), lock_file: tempfile::tempfile().unwrap() }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.folder.path().join("prompt_baselines.json")
+        }
+
+        fn open(&self) -> BaselineFile {
+            BaselineFile::new(self.path())
+        }
+
+        fn content(&self) -> serde_json::Value {
+            serde_json::from_slice(&std::fs::read(self.path()).unwrap()).unwrap()
+        }
+
+        fn get(&self, file: &mut BaselineFile, key: &str) -> Option<String> {
+            file.refresh(&self.lock_file).unwrap();
+            file.get(&key.into()).unwrap().map(|baseline| baseline.hash.to_string())
+        }
+
+        fn add(&self, file: &mut BaselineFile, key: &str, hash: &str) {
+            file.refresh(&self.lock_file).unwrap();
+            file.add(&self.lock_file, &[(key.into(), baseline(hash))]).unwrap();
+        }
+    }
+
+    fn baseline(hash: &str) -> Baseline {
+        Baseline::from_json(format!("{{\"hash\":\"{hash}\",\"updatedAt\":\"now\"}}").as_bytes()).unwrap()
+    }
+
+    /// A file that is large enough to be written in place.
+    fn large(fixture: &Fixture) -> BaselineFile {
+        let mut file = fixture.open();
+        let baselines: Vec<(Text, Baseline)> = (0..5000)
+            .map(|number| (format!("T{number}:PLAN").into(), baseline(&format!("{number:064}"))))
+            .collect();
+        file.refresh(&fixture.lock_file).unwrap();
+        file.add(&fixture.lock_file, &baselines).unwrap();
+        assert!(std::fs::metadata(fixture.path()).unwrap().len() > REPLACED_UP_TO);
+        file
+    }
+
+    #[test]
+    fn the_file_is_made_and_added_to() {
+        let fixture = Fixture::new();
+        let mut file = fixture.open();
+        assert!(matches!(file.refresh(&fixture.lock_file).unwrap(), State::Missing));
+        fixture.add(&mut file, "a:PLAN", "1");
+        fixture.add(&mut file, "b:PLAN", "2");
+        assert_eq!(fixture.content()["b:PLAN"]["hash"], "2");
+        assert_eq!(fixture.get(&mut file, "a:PLAN").as_deref(), Some("1"));
+        assert_eq!(fixture.get(&mut fixture.open(), "b:PLAN").as_deref(), Some("2"));
+        assert_eq!(fixture.get(&mut file, "c:PLAN"), None);
+    }
+
+    #[test]
+    fn a_large_file_is_added_to_in_place_and_stays_whole() {
+        let fixture = Fixture::new();
+        let mut file = large(&fixture);
+        let before = Stamp::of_path(&fixture.path()).unwrap().unwrap();
+        fixture.add(&mut file, "new:PLAN", "n");
+        let after = Stamp::of_path(&fixture.path()).unwrap().unwrap();
+        assert_eq!((before.id, before.size), (after.id, after.size));
+        assert_eq!(fixture.content().as_object().unwrap().len(), 5001);
+        assert_eq!(fixture.get(&mut file, "new:PLAN").as_deref(), Some("n"));
+    }
+
+    #[test]
+    fn padding_that_is_used_up_is_renewed() {
+        let fixture = Fixture::new();
+        let mut file = large(&fixture);
+        for number in 0..1500 {
+            fixture.add(&mut file, &format!("N{number}:PLAN"), &format!("{number:064}"));
+        }
+        assert_eq!(fixture.content().as_object().unwrap().len(), 6500);
+    }
+
+    #[test]
+    fn two_processes_see_each_other_s_entries() {
+        let fixture = Fixture::new();
+        let (mut one, mut two) = (large(&fixture), fixture.open());
+        for number in 0..50 {
+            fixture.add(&mut one, &format!("one{number}:PLAN"), "1");
+            assert_eq!(fixture.get(&mut two, &format!("one{number}:PLAN")).as_deref(), Some("1"));
+            fixture.add(&mut two, &format!("two{number}:PLAN"), "2");
+            assert_eq!(fixture.get(&mut one, &format!("two{number}:PLAN")).as_deref(), Some("2"));
+        }
+        assert_eq!(fixture.content().as_object().unwrap().len(), 5100);
+    }
+
+    #[test]
+    fn what_others_add_is_all_that_is_read() {
+        let fixture = Fixture::new();
+        let (mut one, mut two) = (large(&fixture), fixture.open());
+        assert_eq!(fixture.get(&mut two, "T1:PLAN"), Some(format!("{:064}", 1)));
+        let epoch = two.loaded.as_ref().unwrap().epoch;
+        fixture.add(&mut one, "x:PLAN", "1");
+        assert_eq!(fixture.get(&mut two, "x:PLAN").as_deref(), Some("1"));
+        assert_eq!(two.loaded.as_ref().unwrap().epoch, epoch);
+        assert_eq!(one.loaded.as_ref().unwrap().epoch, epoch);
+    }
+
+    #[test]
+    fn an_edit_by_hand_is_seen() {
+        let fixture = Fixture::new();
+        let mut file = fixture.open();
+        fixture.add(&mut file, "a:PLAN", "1");
+        std::fs::write(fixture.path(), "{\n  \"b:PLAN\": \"2\"\n}").unwrap();
+        assert_eq!(fixture.get(&mut file, "a:PLAN"), None);
+        assert_eq!(fixture.get(&mut file, "b:PLAN").as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn an_edit_in_place_of_the_same_size_is_seen_at_once() {
+        let fixture = Fixture::new();
+        let mut file = fixture.open();
+        fixture.add(&mut file, "a:PLAN", "1111");
+        let content = std::fs::read_to_string(fixture.path()).unwrap();
+        std::fs::write(fixture.path(), content.replace("1111", "2222")).unwrap();
+        assert_eq!(fixture.get(&mut file, "a:PLAN").as_deref(), Some("2222"));
+        std::fs::write(fixture.path(), content.replace("a:PLAN", "b:PLAN")).unwrap();
+        assert_eq!(fixture.get(&mut file, "a:PLAN"), None);
+        assert_eq!(fixture.get(&mut file, "b:PLAN").as_deref(), Some("1111"));
+    }
+
+    #[test]
+    fn replacing_keeps_the_others() {
+        let fixture = Fixture::new();
+        let mut file = fixture.open();
+        fixture.add(&mut file, "a:PLAN", "1");
+        fixture.add(&mut file, "b:PLAN", "2");
+        file.replace(&fixture.lock_file, &[("a:PLAN".into(), baseline("3"))]).unwrap();
+        assert_eq!(fixture.get(&mut file, "a:PLAN").as_deref(), Some("3"));
+        assert_eq!(fixture.get(&mut file, "b:PLAN").as_deref(), Some("2"));
+        assert_eq!(fixture.content().as_object().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_entry_that_counts_as_none_is_replaced() {
+        let fixture = Fixture::new();
+        std::fs::write(fixture.path(), "{\"a:PLAN\":{\"hash\":\"\"}}").unwrap();
+        let mut file = fixture.open();
+        assert_eq!(fixture.get(&mut file, "a:PLAN"), None);
+        fixture.add(&mut file, "a:PLAN", "1");
+        assert_eq!(fixture.get(&mut file, "a:PLAN").as_deref(), Some("1"));
+        assert_eq!(fixture.content().as_object().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn of_two_entries_with_one_key_the_later_counts() {
+        let fixture = Fixture::new();
+        std::fs::write(fixture.path(), "{\"a:PLAN\":\"1\",\"a:PLAN\":\"2\"}").unwrap();
+        assert_eq!(fixture.get(&mut fixture.open(), "a:PLAN").as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn long_and_odd_entries_are_read_back() {
+        let fixture = Fixture::new();
+        let mut file = fixture.open();
+        let key = Text::from_utf16(&[0xD83D, u16::from(b':'), u16::from(b'P')]);
+        let long = "x".repeat(100_000);
+        file.refresh(&fixture.lock_file).unwrap();
+        file.add(&fixture.lock_file, &[(key.clone(), baseline(&long))]).unwrap();
+        fixture.add(&mut file, &format!("{long}:PLAN"), "1");
+        assert_eq!(file.get(&key).unwrap().unwrap().hash.to_string(), long);
+        assert_eq!(fixture.get(&mut file, &format!("{long}:PLAN")).as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let fixture = Fixture::new();
+        for content in ["", "{\"a:PLAN\":{\"hash\":\"1\"", "[]", "{\"a\":\"\u{0}\"}"] {
+            std::fs::write(fixture.path(), content).unwrap();
+            let state = fixture.open().refresh(&fixture.lock_file).unwrap();
+            assert!(matches!(state, State::Damaged(_)), "{content}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! A line of the attestations log, and what is kept in memory of the log.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::baseline::Baseline;
+use super::drift::Drift;
+use super::spec::PromptSpec;
+use crate::journal::{Summary, TaskIndex, lenient};
+use crate::text::Text;
+
+/// How often prompts have drifted.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DriftStats {
+    /// All attestations that can be read.
+    pub total_attestations: u64,
+    /// Those that found a drift.
+    pub drift_detections: u64,
+    /// How many there were of each severity that was seen.
+    pub severity_counts: BTreeMap<Text, u64>,
+    /// Lines that can't be read.
+    pub damaged_lines: u64,
+}
+
+impl DriftStats {
+    /// The share of attestations that found a drift, from 0 to 1; 0 without any.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "counts of lines stay far below 2^52")]
+    pub fn drift_rate(&self) -> f64 {
+        if self.total_attestations == 0 {
+            return 0.0;
+        }
+        self.drift_detections as f64 / self.total_attestations as f64
+    }
+}
+
+/// Appends the record of an attestation, as one line.
+pub fn write_record(
+    out: &mut Vec<u8>,
+    spec: &PromptSpec,
+    hash: &str,
+    baseline: Option<&Baseline>,
+    drift: &Drift,
+    timestamp: &str,
+) {
+    out.extend_from_slice(b"{\"attestation_id\":\"");
+    let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+    out.extend_from_slice(uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id).as_bytes());
+    out.extend_from_slice(b"\",\"task_id\":");
+    spec.task_id.write_json(out);
+    field(out, "phase", Some(&spec.phase));
+    out.extend_from_slice(b",\"prompt_hash\":\"");
+    out.extend_from_slice(hash.as_bytes());
+    out.push(b'"');
+    field(out, "baseline_hash", baseline.map(|baseline| &baseline.hash));
+    out.extend_from_slice(b",\"drift_detected\":");
+    boolean(out, drift.is_drift());
+    field(out, "drift_details", drift.details.as_deref().map(Text::from).as_ref());
+    field(out, "timestamp", Some(&timestamp.into()));
+    field(out, "persona_hash", spec.persona_hash.text());
+    field(out, "persona_summary", spec.persona_summary.text());
+    out.extend_from_slice(b",\"persona_drift\":");
+    boolean(out, drift.persona_details.is_some());
+    field(out, "agent_type", spec.agent_type.text());
+    field(out, "prompt_version", spec.model_version.text());
+    field(out, "severity", Some(&drift.severity.as_str().into()));
+    let version = baseline.map_or(1, |baseline| baseline.version);
+    out.extend_from_slice(format!(",\"baseline_version\":{version}}}\n").as_bytes());
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: Option<&Text>) {
+    if let Some(value) = value {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        value.write_json(out);
+    }
+}
+
+fn boolean(out: &mut Vec<u8>, value: bool) {
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+/// The fields of a record that later calls need. Older records lack some.
+#[derive(Debug, Deserialize)]
+pub struct Record {
+    /// The task.
+    #[serde(default, deserialize_with = "lenient")]
+    pub task_id: Option<Text>,
+    /// The phase.
+    #[serde(default, deserialize_with = "lenient")]
+    pub phase: Option<Text>,
+    /// The hash of the prompt.
+    #[serde(default, deserialize_with = "lenient")]
+    pub prompt_hash: Option<Text>,
+    /// The baseline that it was compared with; none at the first attestation.
+    #[serde(default, deserialize_with = "lenient")]
+    pub baseline_hash: Option<Text>,
+    /// Whether it differed.
+    #[serde(default, deserialize_with = "lenient")]
+    pub drift_detected: Option<bool>,
+    /// How much that mattered.
+    #[serde(default, deserialize_with = "lenient")]
+    pub severity: Option<Text>,
+    /// When, as ISO 8601.
+    #[serde(default, deserialize_with = "lenient")]
+    pub timestamp: Option<Text>,
+    /// The persona.
+    #[serde(default, deserialize_with = "lenient")]
+    pub persona_hash: Option<Text>,
+    /// The baseline's version.
+    #[serde(default, deserialize_with = "lenient")]
+    pub baseline_version: Option<u64>,
+}
+
+impl Record {
+    /// Reads a line of the log; `None` if it is damaged.
+    #[must_use]
+    pub fn from_line(line: &[u8]) -> Option<Self> {
+        // A map is asked for: serde would also take a list for the fields in order.
+        let text = String::from_utf8_lossy(line);
+        text.trim_start().starts_with('{').then(|| serde_json::from_str(&text).ok()).flatten()
+    }
+}
+
+/// What is kept in memory of the attestations log.
+#[derive(Debug, Default)]
+pub struct LogSummary {
+    /// Where each task's records are.
+    pub tasks: TaskIndex,
+    /// The counts over all records.
+    pub stats: DriftStats,
+}
+
+impl Summary for LogSummary {
+    fn add(&mut self, offset: u64, line: &[u8]) {
+        let Some(record) = Record::from_line(line) else {
+            self.stats.damaged_lines += 1;
+            return;
+        };
+        let drifted = record.drift_detected == Some(true);
+        self.stats.total_attestations += 1;
+        self.stats.drift_detections += u64::from(drifted);
+        let severity =
+            record.severity.unwrap_or_else(|| Text::from(if drifted { "unknown" } else { "none" }));
+        *self.stats.severity_counts.entry(severity).or_insert(0) += 1;
+        if let Some(task) = record.task_id {
+            self.tasks.add(task.as_wtf8(), offset, line.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spec::Optional;
+    use super::*;
+
+    #[test]
+    fn a_record_has_its_keys_in_order() {
+        let spec = PromptSpec {
+            task_id: "T".into(),
+            phase: "VERIFY".into(),
+            persona_hash: Optional::Text("p".into()),
+            persona_summary: Optional::Text("s".into()),
+            agent_type: Optional::Text("a".into()),
+            model_version: Optional::Text("m".into()),
+            ..PromptSpec::default()
+        };
+        let baseline = Baseline::from_json(br#"{"hash":"old","version":4,"personaHash":"q"}"#).unwrap();
+        let drift = Drift::between(&spec, "new", Some(&baseline));
+        let mut line = Vec::new();
+        write_record(&mut line, &spec, "new", Some(&baseline), &drift, "2026-01-01T00:00:00.000Z");
+        let line = String::from_utf8(line).unwrap();
+        let keys: Vec<&str> = line.split('"').filter(|part| line.contains(&format!("\"{part}\":"))).collect();
+        assert_eq!(
+            keys,
+            [
+                "attestation_id",
+                "task_id",
+                "phase",
+                "prompt_hash",
+                "baseline_hash",
+                "drift_detected",
+                "drift_details",
+                "timestamp",
+                "persona_hash",
+                "persona_summary",
+                "persona_drift",
+                "agent_type",
+                "prompt_version",
+                "severity",
+                "baseline_version"
+            ]
+        );
+        let record = Record::from_line(line.trim_end().as_bytes()).unwrap();
+        assert_eq!(record.drift_detected, Some(true));
+        assert_eq!(record.baseline_version, Some(4));
+    }
+
+    #[test]
+    fn older_records_and_damaged_lines_are_counted_for_what_they_are() {
+        let mut log = LogSummary::default();
+        for line in [
+            r#"{"task_id":"a","drift_detected":true}"#,
+            r#"{"task_id":"a","drift_detected":false,"severity":null}"#,
+            r#"{"task_id":"a","severity":"high","drift_detected":true}"#,
+            "{\"task_id\":",
+            "[1]",
+            "12",
+        ] {
+            log.add(0, line.as_bytes());
+        }
+        assert_eq!((log.stats.total_attestations, log.stats.drift_detections), (3, 2));
+        assert_eq!(log.stats.damaged_lines, 3);
+        let counts: Vec<(String, u64)> =
+            log.stats.severity_counts.iter().map(|(k, v)| (k.to_string(), *v)).collect();
+        assert_eq!(counts, [("high".into(), 1), ("none".into(), 1), ("unknown".into(), 1)]);
+    }
+}

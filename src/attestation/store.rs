@@ -1,0 +1,300 @@
+//! The attestations of one workspace.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::baseline::{self, Baseline};
+use super::baseline_file::{BaselineFile, State};
+use super::drift::{Drift, Severity};
+use super::record::{DriftStats, LogSummary, Record, write_record};
+use super::salvage;
+use super::spec::PromptSpec;
+use crate::clock::{Clock, iso_timestamp};
+use crate::error::{Error, Result};
+use crate::journal::tail::READ_AT_ONCE;
+use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Tail};
+use crate::log;
+use crate::patience::Patience;
+use crate::shared::Shared;
+use crate::text::Text;
+
+/// A prompt with its hash, ready to be attested.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The prompt.
+    pub spec: PromptSpec,
+    /// Its hash.
+    pub hash: String,
+}
+
+impl Prepared {
+    /// Hashes a prompt.
+    #[must_use]
+    pub fn new(spec: PromptSpec) -> Self {
+        let hash = spec.hash();
+        Self { spec, hash }
+    }
+}
+
+/// The answer to an attestation.
+#[derive(Debug)]
+pub struct Attestation {
+    /// The hash of the prompt.
+    pub current_hash: String,
+    /// The hash that it was compared with; none at the first attestation.
+    pub baseline_hash: Option<Text>,
+    /// What the comparison found.
+    pub drift: Drift,
+    /// What went wrong: the answer holds what is still known.
+    pub error: Option<Arc<Error>>,
+}
+
+/// What is known of a baseline besides its hash, when it is reset.
+#[derive(Debug, Clone, Default)]
+pub struct BaselineUpdate {
+    /// Who resets it.
+    pub updated_by: Option<Text>,
+    /// Why.
+    pub reason: Option<Text>,
+    /// A name for the version.
+    pub version_tag: Option<Text>,
+    /// When, as ISO 8601; now if absent.
+    pub timestamp: Option<Text>,
+}
+
+/// The attestations of one workspace, shared by all who use it in this process.
+#[derive(Debug)]
+pub struct AttestationStore {
+    folder: PathBuf,
+    clock: Arc<dyn Clock>,
+    state: Mutex<Files>,
+}
+
+#[derive(Debug)]
+struct Files {
+    lock: JournalLock,
+    log: Journal,
+    updates: Journal,
+    baselines: BaselineFile,
+    history: Tail<LogSummary>,
+}
+
+impl AttestationStore {
+    /// The attestations of the workspace at `workspace`. Does no I/O.
+    #[must_use]
+    pub fn new(workspace: &Path, clock: Arc<dyn Clock>) -> Self {
+        let folder = workspace.join(PROCESS_FOLDER);
+        let log = folder.join("prompt_attestations.jsonl");
+        let state = Mutex::new(Files {
+            lock: JournalLock::new(folder.join(".prompt_attestations.lock")),
+            history: Tail::new(log.clone()),
+            log: Journal::new(log),
+            updates: Journal::new(folder.join("prompt_baseline_updates.jsonl")),
+            baselines: BaselineFile::new(folder.join("prompt_baselines.json")),
+        });
+        Self { folder, clock, state }
+    }
+
+    /// The one store of this process for the workspace.
+    pub fn shared(workspace: &Path, clock: &Arc<dyn Clock>) -> Arc<Self> {
+        static STORES: Shared<AttestationStore> = Shared::new();
+        STORES.get(workspace, || Self::new(workspace, Arc::clone(clock)))
+    }
+
+    /// Makes the folder, an empty baselines file and an empty updates log where they are absent.
+    pub fn initialize(&self, patience: Patience) -> Result<()> {
+        let mut files = self.files(patience)?;
+        let Files { lock, updates, baselines, .. } = &mut *files;
+        let guard = lock.acquire(patience)?;
+        updates.create()?;
+        if matches!(baselines.refresh(guard.file())?, State::Missing) {
+            baselines.write_all(guard.file(), std::iter::empty())?;
+        }
+        Ok(())
+    }
+
+    /// Compares prompts with their baselines, records the attestations and sets the baselines of the new ones.
+    ///
+    /// All of them share one lock, one write to the log and one change of the baselines file. Only a lock that isn't
+    /// free within `patience` makes this fail; everything else is told in the answers.
+    pub fn attest(&self, prompts: &[&Prepared], patience: Patience) -> Result<Vec<Attestation>> {
+        let mut files = self.files(patience)?;
+        let Files { lock, log, updates, baselines, .. } = &mut *files;
+        if patience == Patience::Now && baselines.unread().is_ok_and(|bytes| bytes > READ_AT_ONCE) {
+            return Err(Error::JournalLocked { path: baselines.path().to_owned(), waited: Duration::ZERO });
+        }
+        let guard = lock.acquire(patience)?;
+        let mut problem: Option<Arc<Error>> = None;
+        let readable = match refresh(baselines, guard.file(), log.path(), updates.path()) {
+            Ok(()) => true,
+            Err(error) => {
+                problem = Some(Arc::new(error));
+                false
+            }
+        };
+        let now = iso_timestamp(self.clock.wall_ms());
+        let mut lines = Vec::with_capacity(512 * prompts.len());
+        let mut new: Vec<(Text, Baseline)> = Vec::new();
+        let mut new_keys: HashMap<Text, usize> = HashMap::new();
+        let mut answers = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            let key = baseline::key(&prompt.spec.task_id, &prompt.spec.phase);
+            let known = match new_keys.get(&key) {
+                Some(position) => Ok(Some(new[*position].1.clone())),
+                None if readable => baselines.get(&key),
+                None => Ok(None),
+            };
+            let mut can_be_first = readable;
+            let known = known.unwrap_or_else(|error| {
+                problem.get_or_insert_with(|| Arc::new(error));
+                can_be_first = false;
+                None
+            });
+            let drift = Drift::between(&prompt.spec, &prompt.hash, known.as_ref());
+            write_record(&mut lines, &prompt.spec, &prompt.hash, known.as_ref(), &drift, &now);
+            if known.is_none() && can_be_first {
+                new_keys.insert(key.clone(), new.len());
+                new.push((key, first_baseline(prompt, &now)));
+            }
+            answers.push(Attestation {
+                current_hash: prompt.hash.clone(),
+                baseline_hash: known.map(|baseline| baseline.hash),
+                drift,
+                error: None,
+            });
+        }
+        // The log comes first: after a crash in between, it tells what the baselines file lacks.
+        if let Err(error) = log.append(&lines) {
+            problem.get_or_insert_with(|| Arc::new(error));
+        }
+        if !new.is_empty()
+            && let Err(error) = baselines.add(guard.file(), &new)
+        {
+            problem.get_or_insert_with(|| Arc::new(error));
+        }
+        if let Some(problem) = problem {
+            warn_of(&problem);
+            for answer in &mut answers {
+                answer.error = Some(Arc::clone(&problem));
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The answer when nothing could be read or written: no drift is known.
+    #[must_use]
+    pub fn unknown(prompt: &Prepared, error: Error) -> Attestation {
+        warn_of(&error);
+        Attestation {
+            current_hash: prompt.hash.clone(),
+            baseline_hash: None,
+            drift: Drift { severity: Severity::None, details: None, persona_details: None },
+            error: Some(Arc::new(error)),
+        }
+    }
+
+    /// Sets a baseline, whatever it was.
+    pub fn reset(
+        &self,
+        task: &Text,
+        phase: &Text,
+        hash: &Text,
+        update: BaselineUpdate,
+        patience: Patience,
+    ) -> Result<()> {
+        let mut files = self.files(patience)?;
+        let Files { lock, log, updates, baselines, .. } = &mut *files;
+        let guard = lock.acquire(patience)?;
+        refresh(baselines, guard.file(), log.path(), updates.path())?;
+        let key = baseline::key(task, phase);
+        let version = baselines.get(&key)?.map_or(1, |old| old.version + 1);
+        let now = || iso_timestamp(self.clock.wall_ms()).into();
+        let baseline = Baseline {
+            hash: hash.clone(),
+            version,
+            updated_at: update.timestamp.unwrap_or_else(now),
+            persona_hash: None,
+            updated_by: update.updated_by,
+            reason: update.reason,
+            version_tag: update.version_tag,
+        };
+        let mut line = b"{\"taskId\":".to_vec();
+        task.write_json(&mut line);
+        line.extend_from_slice(b",\"phase\":");
+        phase.write_json(&mut line);
+        line.push(b',');
+        baseline.write_fields(&mut line);
+        line.extend_from_slice(b"}\n");
+        updates.append(&line)?;
+        baselines.replace(guard.file(), &[(key, baseline)])
+    }
+
+    /// The records of a task as they stand in the log, oldest first.
+    pub fn history(&self, task: &Text, patience: Patience) -> Result<Vec<Vec<u8>>> {
+        let mut files = self.files(patience)?;
+        let Files { history, log, .. } = &mut *files;
+        let (summary, file) = history.catch_up_within(patience)?;
+        let Some(file) = file else { return Ok(Vec::new()) };
+        let mut lines = summary.tasks.read(file, task.as_wtf8()).map_err(|source| Error::Io {
+            action: "read",
+            path: log.path().to_owned(),
+            source,
+        })?;
+        lines.retain(|line| {
+            Record::from_line(line).is_some_and(|record| record.task_id.as_ref() == Some(task))
+        });
+        Ok(lines)
+    }
+
+    /// How often prompts have drifted, over all records.
+    pub fn stats(&self, patience: Patience) -> Result<DriftStats> {
+        let mut files = self.files(patience)?;
+        Ok(files.history.catch_up_within(patience)?.0.stats.clone())
+    }
+
+    /// The folder that holds the files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn files(&self, patience: Patience) -> Result<MutexGuard<'_, Files>> {
+        patience
+            .lock(&self.state)
+            .ok_or_else(|| Error::JournalLocked { path: self.folder.clone(), waited: Duration::ZERO })
+    }
+}
+
+/// Brings what is known of the baselines file up to date; repairs it if it is damaged.
+fn refresh(baselines: &mut BaselineFile, lock_file: &File, log: &Path, updates: &Path) -> Result<()> {
+    let State::Damaged(content) = baselines.refresh(lock_file)? else { return Ok(()) };
+    let mut saved = salvage::whole_entries(&content);
+    let whole = saved.len();
+    for (key, baseline) in salvage::from_logs(log, updates) {
+        saved.entry(key).or_insert(baseline);
+    }
+    salvage::keep_aside(baselines.path(), whole, saved.len() - whole)?;
+    baselines.write_all(lock_file, saved.iter())
+}
+
+fn first_baseline(prompt: &Prepared, now: &str) -> Baseline {
+    Baseline {
+        hash: prompt.hash.as_str().into(),
+        version: 1,
+        updated_at: now.into(),
+        persona_hash: prompt.spec.persona_hash.non_empty().cloned(),
+        updated_by: None,
+        reason: None,
+        version_tag: None,
+    }
+}
+
+fn warn_of(error: &Error) {
+    log::warning(
+        "An attestation could not be completed; the agent goes on with what is known",
+        &[("code", error.code()), ("error", &error.to_string())],
+    );
+}

@@ -1,0 +1,13 @@
+//! Reading lines that others may have written.
+
+use serde::Deserialize;
+
+/// Reads a value of the wanted type; null, or a value of another type, is none.
+pub(crate) fn lenient<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::de::DeserializeOwned,
+{
+    let raw = <&serde_json::value::RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
+}

@@ -1,0 +1,287 @@
+//! One entry of the ledger, as a line of JSON, and its hashes.
+
+use serde::Deserialize;
+
+use crate::digest::hex_digest;
+use crate::journal::lenient;
+use crate::text::Text;
+
+/// The `previous_hash` of the first entry.
+pub const GENESIS: &str = "genesis";
+
+/// A step of a task from one phase to the next.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Transition {
+    /// The task.
+    pub task_id: Text,
+    /// The phase that is left; none at the beginning.
+    pub from_phase: Option<Text>,
+    /// The phase that is entered.
+    pub to_phase: Text,
+    /// What shows that the work was done, in the caller's order.
+    pub evidence_artifacts: Vec<Text>,
+    /// Whether somebody has checked it.
+    pub evidence_validated: bool,
+    /// The kind of agent.
+    pub agent_type: Option<Text>,
+    /// How long the phase took, in milliseconds. Finite.
+    pub duration_ms: Option<f64>,
+    /// A hash of the agent's persona.
+    pub persona_hash: Option<Text>,
+}
+
+/// Appends the entry for a transition as one line. Returns its `entry_hash`.
+pub fn write_entry(
+    out: &mut Vec<u8>,
+    transition: &Transition,
+    id: &str,
+    timestamp: &str,
+    previous_hash: &str,
+) -> String {
+    let head = Head { id: &id.into(), timestamp: &timestamp.into(), previous_hash: &previous_hash.into() };
+    let entry_hash = head.hash_with(transition);
+    out.extend_from_slice(b"{\"entry_id\":");
+    head.id.write_json(out);
+    text_field(out, "timestamp", head.timestamp);
+    text_field(out, "previous_hash", head.previous_hash);
+    text_field(out, "entry_hash", &entry_hash.as_str().into());
+    write_core(out, transition);
+    if let Some(persona) = &transition.persona_hash {
+        text_field(out, "persona_hash", persona);
+    }
+    write_details(out, transition);
+    if let Some(persona) = &transition.persona_hash {
+        text_field(out, "persona_seal", &persona_seal(&entry_hash.as_str().into(), persona).into());
+    }
+    out.extend_from_slice(b"}\n");
+    entry_hash
+}
+
+struct Head<'a> {
+    id: &'a Text,
+    timestamp: &'a Text,
+    previous_hash: &'a Text,
+}
+
+impl Head<'_> {
+    /// The hash of `JSON.stringify` of the hashed fields in their order.
+    fn hash_with(&self, transition: &Transition) -> String {
+        let mut json = Vec::with_capacity(512);
+        json.extend_from_slice(b"{\"entry_id\":");
+        self.id.write_json(&mut json);
+        text_field(&mut json, "timestamp", self.timestamp);
+        text_field(&mut json, "previous_hash", self.previous_hash);
+        write_core(&mut json, transition);
+        write_details(&mut json, transition);
+        json.push(b'}');
+        hex_digest(&json)
+    }
+}
+
+/// Covers the persona's hash, which the entry's hash leaves out: the hash of `JSON.stringify` of an object with the
+/// two hashes. Entries without this field were written before there was one.
+fn persona_seal(entry_hash: &Text, persona_hash: &Text) -> String {
+    let mut json = b"{\"entry_hash\":".to_vec();
+    entry_hash.write_json(&mut json);
+    text_field(&mut json, "persona_hash", persona_hash);
+    json.push(b'}');
+    hex_digest(&json)
+}
+
+fn write_core(out: &mut Vec<u8>, transition: &Transition) {
+    text_field(out, "task_id", &transition.task_id);
+    match &transition.from_phase {
+        Some(phase) => text_field(out, "from_phase", phase),
+        None => out.extend_from_slice(b",\"from_phase\":null"),
+    }
+    text_field(out, "to_phase", &transition.to_phase);
+    out.extend_from_slice(b",\"evidence_artifacts\":[");
+    for (position, artifact) in transition.evidence_artifacts.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        artifact.write_json(out);
+    }
+    out.extend_from_slice(if transition.evidence_validated {
+        b"],\"evidence_validated\":true"
+    } else {
+        b"],\"evidence_validated\":false"
+    });
+}
+
+fn write_details(out: &mut Vec<u8>, transition: &Transition) {
+    if let Some(agent_type) = &transition.agent_type {
+        text_field(out, "agent_type", agent_type);
+    }
+    if let Some(duration) = transition.duration_ms {
+        out.extend_from_slice(b",\"duration_ms\":");
+        // JavaScript's own notation: it is hashed.
+        out.extend_from_slice(ryu_js::Buffer::new().format(duration).as_bytes());
+    }
+}
+
+fn text_field(out: &mut Vec<u8>, name: &str, value: &Text) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    value.write_json(out);
+}
+
+/// An entry as it was read: fields that are absent or of another type are none.
+#[derive(Debug, Default, Deserialize)]
+pub struct StoredEntry {
+    #[serde(default, deserialize_with = "lenient")]
+    entry_id: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) timestamp: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) previous_hash: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) entry_hash: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) task_id: Option<Text>,
+    /// The outer level says whether the field is there, the inner whether it is null.
+    #[serde(default, deserialize_with = "lenient")]
+    from_phase: Option<Option<Text>>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) to_phase: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    evidence_artifacts: Option<Vec<Text>>,
+    #[serde(default, deserialize_with = "lenient")]
+    evidence_validated: Option<bool>,
+    #[serde(default)]
+    persona_hash: Option<Text>,
+    #[serde(default)]
+    agent_type: Option<Text>,
+    #[serde(default)]
+    duration_ms: Option<f64>,
+    #[serde(default)]
+    persona_seal: Option<Text>,
+}
+
+impl StoredEntry {
+    /// Reads a line; `None` if it is not JSON. JSON that is no entry is read as one that has no fields.
+    #[must_use]
+    pub fn from_line(line: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(line);
+        if text.trim_start().starts_with('{')
+            && let Ok(entry) = serde_json::from_str(&text)
+        {
+            return Some(entry);
+        }
+        serde_json::from_str::<serde::de::IgnoredAny>(&text).ok().map(|_| Self::default())
+    }
+
+    /// The entry's id, to name it.
+    #[must_use]
+    pub fn id(&self) -> Option<&Text> {
+        self.entry_id.as_ref()
+    }
+
+    /// Whether the entry's hashes are those of its content.
+    #[must_use]
+    pub fn is_authentic(&self) -> bool {
+        self.recomputed_hash().is_some_and(|hash| {
+            self.entry_hash.as_ref().and_then(Text::as_str) == Some(hash.as_str())
+                && self.seal_is_right(&hash.into())
+        })
+    }
+
+    fn seal_is_right(&self, entry_hash: &Text) -> bool {
+        match (&self.persona_seal, &self.persona_hash) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(seal), Some(persona)) => seal.as_str() == Some(persona_seal(entry_hash, persona).as_str()),
+        }
+    }
+
+    fn recomputed_hash(&self) -> Option<String> {
+        let transition = Transition {
+            task_id: self.task_id.clone()?,
+            from_phase: self.from_phase.clone()?,
+            to_phase: self.to_phase.clone()?,
+            evidence_artifacts: self.evidence_artifacts.clone()?,
+            evidence_validated: self.evidence_validated?,
+            agent_type: self.agent_type.clone(),
+            duration_ms: self.duration_ms,
+            persona_hash: None,
+        };
+        let head = Head {
+            id: self.entry_id.as_ref()?,
+            timestamp: self.timestamp.as_ref()?,
+            previous_hash: self.previous_hash.as_ref()?,
+        };
+        Some(head.hash_with(&transition))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(transition: &Transition) -> String {
+        let mut out = Vec::new();
+        write_entry(&mut out, transition, "id-1", "2026-01-01T00:00:00.000Z", GENESIS);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn transition() -> Transition {
+        Transition {
+            task_id: "T".into(),
+            to_phase: "PLAN".into(),
+            evidence_artifacts: vec!["b".into(), "a".into()],
+            duration_ms: Some(1e21),
+            persona_hash: Some("p".into()),
+            ..Transition::default()
+        }
+    }
+
+    #[test]
+    fn an_entry_has_its_keys_in_order() {
+        let line = line(&transition());
+        let hash = &line.split("\"entry_hash\":\"").nth(1).unwrap()[..64];
+        let expected = format!(
+            "{{\"entry_id\":\"id-1\",\"timestamp\":\"2026-01-01T00:00:00.000Z\",\"previous_hash\":\"genesis\",\
+             \"entry_hash\":\"{hash}\",\"task_id\":\"T\",\"from_phase\":null,\"to_phase\":\"PLAN\",\
+             \"evidence_artifacts\":[\"b\",\"a\"],\"evidence_validated\":false,\"persona_hash\":\"p\",\
+             \"duration_ms\":1e+21,\"persona_seal\":\""
+        );
+        assert!(line.starts_with(&expected), "{line}");
+    }
+
+    #[test]
+    fn an_entry_is_authentic_until_a_field_is_changed() {
+        let line = line(&transition());
+        let authentic = |line: &str| StoredEntry::from_line(line.as_bytes()).unwrap().is_authentic();
+        assert!(authentic(&line));
+        for (from, to) in [
+            ("\"T\"", "\"U\""),
+            ("null", "\"SPEC\""),
+            ("\"PLAN\"", "\"SPEC\""),
+            ("[\"b\",\"a\"]", "[\"a\",\"b\"]"),
+            ("false", "true"),
+            ("false", "\"false\""),
+            ("1e+21", "2"),
+            ("\"persona_hash\":\"p\"", "\"persona_hash\":\"q\""),
+            ("\"persona_hash\":\"p\",", ""),
+            (".000Z", ".001Z"),
+        ] {
+            assert!(line.contains(from));
+            assert!(!authentic(&line.replacen(from, to, 1)), "{from} changed to {to}");
+        }
+    }
+
+    #[test]
+    fn an_entry_from_before_the_seal_is_authentic() {
+        let line = line(&transition());
+        let seal = line.find(",\"persona_seal\"").unwrap();
+        let old = format!("{}}}", &line[..seal]);
+        assert!(StoredEntry::from_line(old.as_bytes()).unwrap().is_authentic());
+    }
+
+    #[test]
+    fn json_that_is_no_entry_has_no_fields() {
+        assert!(StoredEntry::from_line(b"[1]").unwrap().entry_hash.is_none());
+        assert!(StoredEntry::from_line(b"{\"entry_id\":").is_none());
+    }
+}

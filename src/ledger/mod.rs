@@ -1,0 +1,13 @@
+//! The hash-chained history of phase transitions.
+//!
+//! [`entry`] is one entry and its hashes, [`verify`] the check of a whole ledger, and [`store`] the ledger of one
+//! workspace. The chain makes a change of an entry visible; it does not keep somebody who may write the file from
+//! writing all of it anew.
+
+pub mod entry;
+pub mod store;
+pub mod verify;
+
+pub use entry::Transition;
+pub use store::{LedgerStats, LedgerStore};
+pub use verify::Verification;
