@@ -1,4 +1,4 @@
-//! Compiles the C part of the SQLite lock shim and, for the binding, sets the linker flags that Node-API needs.
+//! Compiles the C part of the shim for database locks and, for the binding, sets the linker flags that Node-API needs.
 
 fn main() {
     println!("cargo:rerun-if-changed=src/sqlite/ofd_locks.c");

@@ -11,6 +11,8 @@ pub mod lane;
 pub mod ledger;
 pub mod lock;
 pub mod log;
+#[cfg(feature = "node")]
+pub mod node;
 pub mod patience;
 pub mod runtime;
 pub mod shared;

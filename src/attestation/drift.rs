@@ -91,11 +91,10 @@ fn persona_drift(spec: &PromptSpec, baseline: &Baseline) -> Option<String> {
     if now == before {
         return None;
     }
-    let mut details = format!("Persona changed from {} to {}", head(before, 16), head(now, 16));
-    if let Some(summary) = spec.persona_summary.non_empty() {
-        details.push_str(&format!(" ({summary})"));
-    }
-    Some(details)
+    let (before, now) = (head(before, 16), head(now, 16));
+    let summary =
+        spec.persona_summary.non_empty().map_or_else(String::new, |summary| format!(" ({summary})"));
+    Some(format!("Persona changed from {before} to {now}{summary}"))
 }
 
 fn head(hash: &Text, digits: usize) -> String {

@@ -186,13 +186,13 @@ impl AttestationStore {
 
     /// The answer when nothing could be read or written: no drift is known.
     #[must_use]
-    pub fn unknown(prompt: &Prepared, error: Error) -> Attestation {
+    pub fn unknown(prompt: &Prepared, error: Arc<Error>) -> Attestation {
         warn_of(&error);
         Attestation {
             current_hash: prompt.hash.clone(),
             baseline_hash: None,
             drift: Drift { severity: Severity::None, details: None, persona_details: None },
-            error: Some(Arc::new(error)),
+            error: Some(error),
         }
     }
 

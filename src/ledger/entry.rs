@@ -140,9 +140,8 @@ pub struct StoredEntry {
     pub(super) entry_hash: Option<Text>,
     #[serde(default, deserialize_with = "lenient")]
     pub(super) task_id: Option<Text>,
-    /// The outer level says whether the field is there, the inner whether it is null.
     #[serde(default, deserialize_with = "lenient")]
-    from_phase: Option<Option<Text>>,
+    from_phase: Option<FromPhase>,
     #[serde(default, deserialize_with = "lenient")]
     pub(super) to_phase: Option<Text>,
     #[serde(default, deserialize_with = "lenient")]
@@ -158,6 +157,10 @@ pub struct StoredEntry {
     #[serde(default)]
     persona_seal: Option<Text>,
 }
+
+/// A phase, or null at the beginning of a task.
+#[derive(Debug, Clone, Deserialize)]
+struct FromPhase(Option<Text>);
 
 impl StoredEntry {
     /// Reads a line; `None` if it is not JSON. JSON that is no entry is read as one that has no fields.
@@ -198,7 +201,7 @@ impl StoredEntry {
     fn recomputed_hash(&self) -> Option<String> {
         let transition = Transition {
             task_id: self.task_id.clone()?,
-            from_phase: self.from_phase.clone()?,
+            from_phase: self.from_phase.clone()?.0,
             to_phase: self.to_phase.clone()?,
             evidence_artifacts: self.evidence_artifacts.clone()?,
             evidence_validated: self.evidence_validated?,

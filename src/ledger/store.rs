@@ -33,6 +33,20 @@ pub struct LedgerStats {
     pub damaged_lines: u64,
 }
 
+impl Default for LedgerStats {
+    /// An empty ledger's.
+    fn default() -> Self {
+        Self {
+            total_entries: 0,
+            unique_tasks: 0,
+            oldest_entry: None,
+            newest_entry: None,
+            last_hash: GENESIS.into(),
+            damaged_lines: 0,
+        }
+    }
+}
+
 /// The ledger of one workspace, shared by all who use it in this process.
 #[derive(Debug)]
 pub struct LedgerStore {

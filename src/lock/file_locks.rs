@@ -44,6 +44,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Whether a first attempt that fails is also the last.
+    #[must_use]
+    pub fn ends_at_once(&self) -> bool {
+        self.wait().is_zero()
+    }
+
     /// How long to wait after a first attempt that failed: the wait ends at whichever limit comes first.
     fn wait(&self) -> Duration {
         let pauses = u32::try_from(self.max_retries.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -109,31 +115,12 @@ impl FileLocks {
         Ok(true)
     }
 
-    /// Waits for the lock, after an attempt that failed, until the limits end the wait; false if they did.
-    pub async fn wait(&self, path: &Path, limits: Limits, owner: &Owner) -> Result<bool> {
+    /// Takes a place at the end of the queue for `path`.
+    pub fn queue(&self, path: &Path) -> Result<Place<'_>> {
         let path = std::path::absolute(path).context("resolve", path)?;
-        let deadline = Instant::now() + limits.wait();
-        let place = Place::take(self, path);
-        let mut pause = FIRST_PAUSE;
-        loop {
-            if !owner.is_alive() {
-                return Ok(false);
-            }
-            let turn = self.take_turn(&place, owner)?;
-            let until = match turn {
-                Turn::Acquired => return Ok(true),
-                Turn::HeldElsewhere => {
-                    let next = Instant::now() + pause.mul_f64(0.5 + jitter());
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    next.min(deadline)
-                }
-                Turn::BehindOthers => deadline,
-            };
-            if Instant::now() >= deadline {
-                return Ok(false);
-            }
-            let _ = tokio::time::timeout_at(until, place.turn.notified()).await;
-        }
+        let turn = Arc::new(Notify::new());
+        self.lock().entry(path.clone()).or_default().waiting.push_back(Arc::clone(&turn));
+        Ok(Place { locks: self, path, turn })
     }
 
     /// Releases the lock on `path` if this process holds it: empties the file, then unlocks it.
@@ -204,17 +191,36 @@ impl PathState {
 }
 
 /// A place in the queue for a path, given up when dropped.
-struct Place<'a> {
+#[derive(Debug)]
+pub struct Place<'a> {
     locks: &'a FileLocks,
     path: PathBuf,
     turn: Arc<Notify>,
 }
 
-impl<'a> Place<'a> {
-    fn take(locks: &'a FileLocks, path: PathBuf) -> Self {
-        let turn = Arc::new(Notify::new());
-        locks.lock().entry(path.clone()).or_default().waiting.push_back(Arc::clone(&turn));
-        Self { locks, path, turn }
+impl Place<'_> {
+    /// Waits for the lock until the limits end the wait; false if they did.
+    pub async fn wait(self, limits: Limits, owner: &Owner) -> Result<bool> {
+        let deadline = Instant::now() + limits.wait();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if !owner.is_alive() {
+                return Ok(false);
+            }
+            let until = match self.locks.take_turn(&self, owner)? {
+                Turn::Acquired => return Ok(true),
+                Turn::HeldElsewhere => {
+                    let next = Instant::now() + pause.mul_f64(0.5 + jitter());
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    next.min(deadline)
+                }
+                Turn::BehindOthers => deadline,
+            };
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            let _ = tokio::time::timeout_at(until, self.turn.notified()).await;
+        }
     }
 }
 
@@ -303,7 +309,7 @@ mod tests {
         for number in 0..50 {
             let (path, owner, order) = (path.clone(), owner.clone(), Arc::clone(&order));
             waiters.push(tokio::spawn(async move {
-                assert!(locks.wait(&path, PATIENT, &owner).await.unwrap());
+                assert!(locks.queue(&path).unwrap().wait(PATIENT, &owner).await.unwrap());
                 order.lock().unwrap().push(number);
                 locks.release(&path);
             }));
@@ -326,7 +332,7 @@ mod tests {
         let owner = Owner::new();
         assert!(locks.try_acquire(&path, &owner).unwrap());
         let limits = Limits { timeout: Duration::from_millis(20), ..Limits::default() };
-        assert!(!locks.wait(&path, limits, &owner).await.unwrap());
+        assert!(!locks.queue(&path).unwrap().wait(limits, &owner).await.unwrap());
         assert!(locks.lock().values().all(|state| state.waiting.is_empty()));
     }
 
@@ -338,11 +344,11 @@ mod tests {
         assert!(locks.try_acquire(&path, &ended).unwrap());
         let waiter = {
             let (path, ended) = (path.clone(), ended.clone());
-            tokio::spawn(async move { locks.wait(&path, PATIENT, &ended).await.unwrap() })
+            tokio::spawn(async move { locks.queue(&path).unwrap().wait(PATIENT, &ended).await.unwrap() })
         };
         let heir = {
             let (path, other) = (path.clone(), other.clone());
-            tokio::spawn(async move { locks.wait(&path, PATIENT, &other).await.unwrap() })
+            tokio::spawn(async move { locks.queue(&path).unwrap().wait(PATIENT, &other).await.unwrap() })
         };
         while locks.lock().values().next().unwrap().waiting.len() < 2 {
             tokio::task::yield_now().await;

@@ -1,0 +1,88 @@
+'use strict'
+
+/** The base of all errors of this package. */
+class DriftlockError extends Error {
+  constructor(code, message, options) {
+    super(message, options)
+    this.name = new.target.name
+    this.code = code
+  }
+}
+
+class LeaseError extends DriftlockError {}
+class AttestationError extends DriftlockError {}
+class LedgerError extends DriftlockError {}
+class FileLockError extends DriftlockError {}
+
+const errorClasses = { DriftlockError, LeaseError, AttestationError, LedgerError, FileLockError }
+
+const binding = loadBinding()
+binding.__setErrorFactory((className, code, message) => new errorClasses[className](code, message))
+
+/** The platforms for which a binary is published. */
+const PLATFORMS = [
+  'linux-x64-gnu',
+  'linux-x64-musl',
+  'linux-arm64-gnu',
+  'linux-arm64-musl',
+  'darwin-x64',
+  'darwin-arm64',
+  'win32-x64-msvc',
+]
+
+function loadBinding() {
+  try {
+    return require('./binding.js')
+  } catch (cause) {
+    const platform = thisPlatform()
+    const advice = PLATFORMS.includes(platform)
+      ? `its package driftlock-${platform} is missing or can't be loaded; install again on this machine, ` +
+        'with optional dependencies (no --omit=optional, no node_modules copied from another platform)'
+      : `binaries exist for ${PLATFORMS.join(', ')}; elsewhere build it from source with Rust: npm run build`
+    throw new DriftlockError('PLATFORM_UNSUPPORTED', `driftlock has no binary for ${platform}: ${advice}`, { cause })
+  }
+}
+
+function thisPlatform() {
+  const { platform, arch } = process
+  if (platform === 'win32') return `${platform}-${arch}-msvc`
+  if (platform !== 'linux') return `${platform}-${arch}`
+  const glibc = process.report?.getReport().header.glibcVersionRuntime
+  return `${platform}-${arch}-${glibc ? 'gnu' : 'musl'}`
+}
+
+async function withFileLock(lockPath, operation, options) {
+  binding.__checkLockArguments(lockPath, options)
+  if (typeof operation !== 'function') {
+    throw new FileLockError('INVALID_ARGUMENT', `operation must be a function, got ${typeof operation}`)
+  }
+  if (!(await binding.acquireLock(lockPath, options))) {
+    throw new FileLockError('LOCK_NOT_ACQUIRED', `Failed to acquire lock: ${lockPath}`)
+  }
+  try {
+    return await operation()
+  } finally {
+    await binding.releaseLock(lockPath)
+  }
+}
+
+function setLogger(logger) {
+  if (logger != null && typeof logger !== 'function') {
+    throw new DriftlockError('INVALID_ARGUMENT', `logger must be a function or null, got ${typeof logger}`)
+  }
+  binding.__setLogSink(logger == null ? null : (event) => logger(JSON.parse(event)))
+}
+
+exports.PhaseLeaseManager = binding.PhaseLeaseManager
+exports.PromptAttestationManager = binding.PromptAttestationManager
+exports.PhaseLedger = binding.PhaseLedger
+exports.acquireLock = binding.acquireLock
+exports.releaseLock = binding.releaseLock
+exports.withFileLock = withFileLock
+exports.setLogger = setLogger
+exports.setLogLevel = binding.setLogLevel
+exports.DriftlockError = DriftlockError
+exports.LeaseError = LeaseError
+exports.AttestationError = AttestationError
+exports.LedgerError = LedgerError
+exports.FileLockError = FileLockError

@@ -1,0 +1,355 @@
+//! `PromptAttestationManager`.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use napi::Env;
+use napi::bindgen_prelude::{PromiseRaw, Unknown};
+use napi_derive::napi;
+
+use super::arguments::{Fields, JsText, js_text, non_empty_text, path, phase, text, text_list};
+use super::call::{PATIENCE, Pending, at_once, settled, workspace_path};
+use super::errors::{Family, to_js};
+use super::json::{Json, parse_lines};
+use crate::attestation::store::Prepared;
+use crate::attestation::{Attestation, AttestationStore, BaselineUpdate, PromptSpec};
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, Result};
+use crate::lane::Lane;
+use crate::log;
+use crate::patience::Patience;
+use crate::shared::Shared;
+
+/// The answer to an attestation.
+#[napi(object, object_from_js = false)]
+pub struct DriftAnalysis {
+    /// Whether the prompt differs from its baseline.
+    pub has_drift: bool,
+    /// The baseline that it was compared with. Absent at the first attestation.
+    #[napi(ts_type = "string")]
+    pub baseline_hash: Option<JsText>,
+    /// The SHA-256 of the prompt, 64 lower-case hexadecimal digits. Empty if the prompt can't be hashed.
+    pub current_hash: String,
+    /// Both hashes, by their first 8 digits, if there is a drift.
+    pub drift_details: Option<String>,
+    /// How much the drift matters, by its phase: `high` in VERIFY, REVIEW and MONITOR, `low` in STRATEGIZE, SPEC,
+    /// PLAN and AFP_ALIGNMENT, else `medium`; `none` without drift.
+    #[napi(ts_type = "DriftSeverity")]
+    pub severity: String,
+    /// What to do about it. Absent if the prompt can't be hashed.
+    pub recommendation: Option<String>,
+    /// Whether the prompt and its baseline are both for a persona, and for different ones.
+    pub persona_drift: bool,
+    /// Both personas, by the first 16 digits of their hashes, if they differ.
+    pub persona_details: Option<String>,
+    /// What went wrong, if anything did: an attestation never blocks an agent, so the answer then holds what is still
+    /// known. The log has a warning too.
+    pub error: Option<String>,
+    /// The stable code of what went wrong.
+    pub error_code: Option<String>,
+}
+
+/// How often prompts have drifted, over all records of the log.
+#[napi(object, object_from_js = false)]
+pub struct DriftStats {
+    /// All attestations.
+    pub total_attestations: f64,
+    /// Those that found a drift.
+    pub drift_detections: f64,
+    /// The share of attestations that found a drift, from 0 to 1; 0 without any.
+    pub drift_rate: f64,
+    /// How many there were of each severity that was seen; `unknown` for older records of a drift.
+    pub severity_counts: HashMap<String, f64>,
+    /// Lines of the log that can't be read and are not counted above. Absent if there are none.
+    pub damaged_lines: Option<f64>,
+}
+
+/// Records which prompt an agent got in each phase of a task, and tells whether it has drifted from its baseline.
+///
+/// The first prompt of a task and phase becomes the baseline. Everything is kept in three files below
+/// `<workspaceRoot>/state/process/`: the log `prompt_attestations.jsonl`, the baselines `prompt_baselines.json` and
+/// the log of resets `prompt_baseline_updates.jsonl`. They are current when a call resolves, whatever other
+/// processes do at the same time; what was acknowledged survives the death of the process, and a power cut once the
+/// operating system has written it back.
+#[napi]
+pub struct PromptAttestationManager {
+    shared: Arc<Attestations>,
+}
+
+/// The attestations of a workspace, with the queue of those who can't have their answer at once.
+struct Attestations {
+    store: Arc<AttestationStore>,
+    lane: Arc<Lane<Job>>,
+}
+
+enum Job {
+    /// An attestation, which can share its writes with others.
+    Attest(Box<(Prepared, Pending<DriftAnalysis>)>),
+    Other(Box<dyn FnOnce() + Send>),
+}
+
+impl Attestations {
+    fn of(workspace: &Path) -> Arc<Self> {
+        static WORKSPACES: Shared<Attestations> = Shared::new();
+        WORKSPACES.get(workspace, || {
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+            let store = AttestationStore::shared(workspace, &clock);
+            let worker = Arc::clone(&store);
+            Self { store, lane: Lane::new(usize::MAX, move |jobs| run(&worker, jobs)) }
+        })
+    }
+}
+
+/// Runs jobs in order; attestations that follow each other are done together.
+fn run(store: &AttestationStore, jobs: Vec<Job>) {
+    let mut together: Vec<(Prepared, Pending<DriftAnalysis>)> = Vec::new();
+    for job in jobs {
+        match job {
+            Job::Attest(job) => together.push(*job),
+            Job::Other(work) => {
+                attest_together(store, std::mem::take(&mut together));
+                work();
+            }
+        }
+    }
+    attest_together(store, together);
+}
+
+fn attest_together(store: &AttestationStore, jobs: Vec<(Prepared, Pending<DriftAnalysis>)>) {
+    if jobs.is_empty() {
+        return;
+    }
+    let prompts: Vec<&Prepared> = jobs.iter().map(|(prompt, _)| prompt).collect();
+    match store.attest(&prompts, Patience::lasting(PATIENCE)) {
+        Ok(answers) => {
+            for ((_, pending), answer) in jobs.into_iter().zip(answers) {
+                pending.settle(Ok(DriftAnalysis::from(answer)));
+            }
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            for (prompt, pending) in jobs {
+                pending.settle(Ok(AttestationStore::unknown(&prompt, Arc::clone(&error)).into()));
+            }
+        }
+    }
+}
+
+#[napi]
+impl PromptAttestationManager {
+    /// A manager for a workspace. Does no I/O.
+    ///
+    /// @param workspaceRoot the workspace's folder
+    /// @throws {AttestationError} `INVALID_ARGUMENT` if the folder is undefined, empty or no string
+    #[napi(constructor, ts_args_type = "workspaceRoot: string", catch_unwind)]
+    pub fn new(env: Env, workspace_root: Unknown<'_>) -> napi::Result<Self> {
+        let root = path(workspace_root, "workspaceRoot")
+            .map_err(|error| to_js(&env, Family::Attestation, &error))?;
+        Ok(Self { shared: Attestations::of(&workspace_path(root)) })
+    }
+
+    /// Makes `state/process/`, an empty baselines file and an empty log of resets where they are absent.
+    ///
+    /// Rejects with an {@link AttestationError} (`IO`) if that can't be done.
+    #[napi(ts_return_type = "Promise<void>", catch_unwind)]
+    pub fn initialize<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
+        self.answer(env, AttestationStore::initialize)
+    }
+
+    /// Compares a prompt with the baseline of its task and phase, and records that.
+    ///
+    /// Never rejects, so that it never blocks an agent. What can't be hashed (a list is missing, a number stands for
+    /// a string, the phase has a colon) is not attested: `currentHash` is then empty. If something can't be read or
+    /// written the answer holds what is still known, and `error` says what went wrong.
+    ///
+    /// @param spec the prompt; it is left as it is
+    #[napi(ts_args_type = "spec: PromptSpec", ts_return_type = "Promise<DriftAnalysis>", catch_unwind)]
+    pub fn attest<'env>(
+        &self,
+        env: &'env Env,
+        spec: Unknown<'env>,
+    ) -> napi::Result<PromiseRaw<'env, DriftAnalysis>> {
+        let prompt = match prompt_spec(spec) {
+            Ok(spec) => Prepared::new(spec),
+            Err(error) => return settled(env, Family::Attestation, Ok(DriftAnalysis::not_hashed(&error))),
+        };
+        let Attestations { store, lane } = &*self.shared;
+        let now = || store.attest(&[&prompt], Patience::Now).map(|mut answers| answers.pop());
+        match at_once(lane, now) {
+            Some(Ok(Some(answer))) => settled(env, Family::Attestation, Ok(answer.into())),
+            Some(Ok(None)) => Err(napi::Error::from_reason("an attestation without an answer")),
+            Some(Err(error)) => {
+                let answer = AttestationStore::unknown(&prompt, Arc::new(error));
+                settled(env, Family::Attestation, Ok(answer.into()))
+            }
+            None => {
+                let (pending, promise) = Pending::new(env, Family::Attestation)?;
+                lane.push(Job::Attest(Box::new((prompt, pending))));
+                Ok(promise)
+            }
+        }
+    }
+
+    /// The records of a task as they stand in the log, oldest first; empty if there are none. Lines of the log that
+    /// can't be read are left out (`getDriftStats().damagedLines` counts them).
+    ///
+    /// Rejects with an {@link AttestationError}: `INVALID_ARGUMENT` if the task is no string, `IO` if the log can't
+    /// be read.
+    #[napi(ts_args_type = "taskId: string", ts_return_type = "Promise<PromptAttestation[]>", catch_unwind)]
+    pub fn get_attestation_history<'env>(
+        &self,
+        env: &'env Env,
+        task_id: Unknown<'env>,
+    ) -> napi::Result<PromiseRaw<'env, Json>> {
+        match text(task_id, "taskId") {
+            Ok(task) => self.answer(env, move |store, patience| {
+                store.history(&task, patience).map(|lines| parse_lines(&lines))
+            }),
+            Err(error) => settled(env, Family::Attestation, Err(error)),
+        }
+    }
+
+    /// How often prompts have drifted, over all records; zeros without any.
+    ///
+    /// Rejects with an {@link AttestationError} (`IO`) if the log can't be read.
+    #[napi(ts_return_type = "Promise<DriftStats>", catch_unwind)]
+    pub fn get_drift_stats<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, DriftStats>> {
+        self.answer(env, |store, patience| store.stats(patience).map(DriftStats::from))
+    }
+
+    /// Sets the baseline of a task and phase, whatever it was: its version is one more than before, or 1, and it is
+    /// no longer for a persona. The log of resets gets a line.
+    ///
+    /// Rejects with an {@link AttestationError}: `INVALID_ARGUMENT` for arguments of a wrong type, an empty hash or a
+    /// phase with a colon; `IO` or `JOURNAL_LOCKED` if it can't be written.
+    ///
+    /// @param newHash the new baseline, usually a `currentHash` that `attest` has given
+    #[napi(
+        ts_args_type = "taskId: string, phase: WorkPhase | (string & {}), newHash: string, options?: BaselineUpdateOptions",
+        ts_return_type = "Promise<void>",
+        catch_unwind
+    )]
+    pub fn reset_baseline<'env>(
+        &self,
+        env: &'env Env,
+        task_id: Unknown<'env>,
+        phase_name: Unknown<'env>,
+        new_hash: Unknown<'env>,
+        options: Option<Unknown<'env>>,
+    ) -> napi::Result<PromiseRaw<'env, ()>> {
+        let arguments = || {
+            Ok((
+                text(task_id, "taskId")?,
+                phase(phase_name, "phase")?,
+                non_empty_text(new_hash, "newHash")?,
+                baseline_update(options)?,
+            ))
+        };
+        match arguments() {
+            Ok((task, phase, hash, update)) => self.answer(env, move |store, patience| {
+                store.reset(&task, &phase, &hash, update.clone(), patience)
+            }),
+            Err(error) => settled(env, Family::Attestation, Err(error)),
+        }
+    }
+}
+
+impl PromptAttestationManager {
+    fn answer<'env, T: napi::bindgen_prelude::ToNapiValue + Send + 'static>(
+        &self,
+        env: &'env Env,
+        work: impl Fn(&AttestationStore, Patience) -> Result<T> + Send + 'static,
+    ) -> napi::Result<PromiseRaw<'env, T>> {
+        let Attestations { store, lane } = &*self.shared;
+        if let Some(result) = at_once(lane, || work(store, Patience::Now)) {
+            return settled(env, Family::Attestation, result);
+        }
+        let (pending, promise) = Pending::new(env, Family::Attestation)?;
+        let store = Arc::clone(store);
+        lane.push(Job::Other(Box::new(move || {
+            pending.settle(work(&store, Patience::lasting(PATIENCE)).map_err(Arc::new))
+        })));
+        Ok(promise)
+    }
+}
+
+impl DriftAnalysis {
+    fn not_hashed(error: &Error) -> Self {
+        let message = "A prompt could not be hashed and was not attested";
+        log::warning(message, &[("code", error.code()), ("error", &error.to_string())]);
+        Self {
+            has_drift: false,
+            baseline_hash: None,
+            current_hash: String::new(),
+            drift_details: None,
+            severity: "none".to_owned(),
+            recommendation: None,
+            persona_drift: false,
+            persona_details: None,
+            error: Some(error.to_string()),
+            error_code: Some(error.code().to_owned()),
+        }
+    }
+}
+
+impl From<Attestation> for DriftAnalysis {
+    fn from(answer: Attestation) -> Self {
+        let severity = answer.drift.severity;
+        Self {
+            has_drift: answer.drift.is_drift(),
+            baseline_hash: answer.baseline_hash.as_ref().map(js_text),
+            current_hash: answer.current_hash,
+            drift_details: answer.drift.details,
+            severity: severity.as_str().to_owned(),
+            recommendation: Some(severity.recommendation().to_owned()),
+            persona_drift: answer.drift.persona_details.is_some(),
+            persona_details: answer.drift.persona_details,
+            error: answer.error.as_ref().map(ToString::to_string),
+            error_code: answer.error.as_ref().map(|error| error.code().to_owned()),
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of lines stay far below 2^53")]
+impl From<crate::attestation::DriftStats> for DriftStats {
+    fn from(stats: crate::attestation::DriftStats) -> Self {
+        Self {
+            drift_rate: stats.drift_rate(),
+            total_attestations: stats.total_attestations as f64,
+            drift_detections: stats.drift_detections as f64,
+            damaged_lines: (stats.damaged_lines > 0).then_some(stats.damaged_lines as f64),
+            severity_counts: stats
+                .severity_counts
+                .into_iter()
+                .map(|(severity, count)| (severity.to_string(), count as f64))
+                .collect(),
+        }
+    }
+}
+
+fn prompt_spec(spec: Unknown<'_>) -> Result<PromptSpec> {
+    let fields = Fields::required(spec, "spec")?;
+    Ok(PromptSpec {
+        phase: fields.read_required("phase", "a string", phase)?,
+        task_id: fields.read_required("taskId", "a string", text)?,
+        requirements: fields.read_required("requirements", "a list of strings", text_list)?,
+        quality_gates: fields.read_required("qualityGates", "a list of strings", text_list)?,
+        artifacts: fields.read_required("artifacts", "a list of strings", text_list)?,
+        context_summary: fields.nullable_text("contextSummary")?,
+        persona_hash: fields.nullable_text("personaHash")?,
+        persona_summary: fields.nullable_text("personaSummary")?,
+        agent_type: fields.nullable_text("agentType")?,
+        model_version: fields.nullable_text("modelVersion")?,
+    })
+}
+
+fn baseline_update(options: Option<Unknown<'_>>) -> Result<BaselineUpdate> {
+    let fields = Fields::optional(options, "options")?;
+    Ok(BaselineUpdate {
+        updated_by: fields.read("updatedBy", text)?,
+        reason: fields.read("reason", text)?,
+        version_tag: fields.read("versionTag", text)?,
+        timestamp: fields.read("timestamp", text)?,
+    })
+}

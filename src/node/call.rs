@@ -1,0 +1,115 @@
+//! Answering a call with a promise: at once if the work can be done in the call, else from a lane.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use napi::bindgen_prelude::{JsValue, PromiseRaw, ToNapiValue};
+use napi::{Env, JsDeferred};
+
+use super::budget;
+use super::errors::{Family, to_js};
+use crate::error::{Error, Result};
+use crate::lane::Lane;
+
+/// A promise that has been given to JavaScript and not been kept yet.
+pub(super) struct Pending<T: ToNapiValue + Send + 'static> {
+    deferred: Option<JsDeferred<T, Settle<T>>>,
+    family: Family,
+}
+
+type Settle<T> = Box<dyn FnOnce(Env) -> napi::Result<T>>;
+
+impl<T: ToNapiValue + Send + 'static> Pending<T> {
+    /// A new promise.
+    pub(super) fn new<'env>(env: &'env Env, family: Family) -> napi::Result<(Self, PromiseRaw<'env, T>)> {
+        let (deferred, promise) = env.create_deferred()?;
+        let promise = PromiseRaw::new(env.raw(), promise.raw());
+        Ok((Self { deferred: Some(deferred), family }, promise))
+    }
+
+    /// Keeps the promise, from any thread. `undelivered` is called if JavaScript has ended meanwhile.
+    pub(super) fn settle_or(
+        mut self,
+        result: Result<T, Arc<Error>>,
+        undelivered: impl FnOnce() + Send + 'static,
+    ) {
+        let Some(deferred) = self.deferred.take() else { return };
+        let family = self.family;
+        let delivery = Delivery(Some(Box::new(undelivered)));
+        deferred.resolve(Box::new(move |env| {
+            delivery.arrived();
+            budget::renew();
+            result.map_err(|error| to_js(&env, family, &error))
+        }));
+    }
+
+    /// Keeps the promise, from any thread.
+    pub(super) fn settle(self, result: Result<T, Arc<Error>>) {
+        self.settle_or(result, || ());
+    }
+}
+
+impl<T: ToNapiValue + Send + 'static> Drop for Pending<T> {
+    fn drop(&mut self) {
+        if let Some(deferred) = self.deferred.take() {
+            let pending = Self { deferred: Some(deferred), family: self.family };
+            pending.settle(Err(Arc::new(Error::Defect("an operation ended without an answer".to_owned()))));
+        }
+    }
+}
+
+/// Notices when an answer is thrown away because the JavaScript that waited for it has ended.
+struct Delivery(Option<Box<dyn FnOnce() + Send>>);
+
+impl Delivery {
+    fn arrived(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(undelivered) = self.0.take() {
+            undelivered();
+        }
+    }
+}
+
+/// A promise that is kept or broken already.
+pub(super) fn settled<'env, T: ToNapiValue>(
+    env: &'env Env,
+    family: Family,
+    result: Result<T>,
+) -> napi::Result<PromiseRaw<'env, T>> {
+    match result {
+        Ok(value) => PromiseRaw::resolve(env, value),
+        Err(error) => PromiseRaw::reject(env, to_js(env, family, &error)),
+    }
+}
+
+/// Does the work in the call if nothing of the lane waits, the budget allows it and `now` doesn't have to wait.
+pub(super) fn at_once<J: Send + 'static, T>(
+    lane: &Arc<Lane<J>>,
+    now: impl FnOnce() -> Result<T>,
+) -> Option<Result<T>> {
+    if !lane.is_idle() {
+        return None;
+    }
+    match budget::spend(now) {
+        Some(Err(error)) if would_block(&error) => None,
+        result => result,
+    }
+}
+
+fn would_block(error: &Error) -> bool {
+    matches!(error, Error::DatabaseLocked | Error::JournalLocked { .. })
+}
+
+/// How long an operation on a journal may wait for its turn.
+pub(super) const PATIENCE: Duration = crate::journal::lock::JOURNAL_PATIENCE;
+
+/// Names the workspace's folder in one way, so that all who use it share it.
+pub(super) fn workspace_path(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
