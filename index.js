@@ -16,9 +16,6 @@ class FileLockError extends DriftlockError {}
 
 const errorClasses = { DriftlockError, LeaseError, AttestationError, LedgerError, FileLockError }
 
-const binding = loadBinding()
-binding.__setErrorFactory((className, code, message) => new errorClasses[className](code, message))
-
 /** The platforms for which a binary is published. */
 const PLATFORMS = [
   'linux-x64-gnu',
@@ -29,6 +26,9 @@ const PLATFORMS = [
   'darwin-arm64',
   'win32-x64-msvc',
 ]
+
+const binding = loadBinding()
+binding.__setErrorFactory((className, code, message) => new errorClasses[className](code, message))
 
 function loadBinding() {
   try {

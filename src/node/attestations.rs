@@ -268,7 +268,7 @@ impl PromptAttestationManager {
         let (pending, promise) = Pending::new(env, Family::Attestation)?;
         let store = Arc::clone(store);
         lane.push(Job::Other(Box::new(move || {
-            pending.settle(work(&store, Patience::lasting(PATIENCE)).map_err(Arc::new))
+            pending.settle(work(&store, Patience::lasting(PATIENCE)).map_err(Arc::new));
         })));
         Ok(promise)
     }

@@ -22,7 +22,7 @@ type Settle<T> = Box<dyn FnOnce(Env) -> napi::Result<T>>;
 
 impl<T: ToNapiValue + Send + 'static> Pending<T> {
     /// A new promise.
-    pub(super) fn new<'env>(env: &'env Env, family: Family) -> napi::Result<(Self, PromiseRaw<'env, T>)> {
+    pub(super) fn new(env: &Env, family: Family) -> napi::Result<(Self, PromiseRaw<'_, T>)> {
         let (deferred, promise) = env.create_deferred()?;
         let promise = PromiseRaw::new(env.raw(), promise.raw());
         Ok((Self { deferred: Some(deferred), family }, promise))
@@ -77,11 +77,11 @@ impl Drop for Delivery {
 }
 
 /// A promise that is kept or broken already.
-pub(super) fn settled<'env, T: ToNapiValue>(
-    env: &'env Env,
+pub(super) fn settled<T: ToNapiValue>(
+    env: &Env,
     family: Family,
     result: Result<T>,
-) -> napi::Result<PromiseRaw<'env, T>> {
+) -> napi::Result<PromiseRaw<'_, T>> {
     match result {
         Ok(value) => PromiseRaw::resolve(env, value),
         Err(error) => PromiseRaw::reject(env, to_js(env, family, &error)),

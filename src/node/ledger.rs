@@ -285,7 +285,7 @@ impl PhaseLedger {
         let (pending, promise) = Pending::new(env, Family::Ledger)?;
         let store = Arc::clone(store);
         lane.push(Job::Other(Box::new(move || {
-            pending.settle(work(&store, Patience::lasting(PATIENCE)).map_err(Arc::new))
+            pending.settle(work(&store, Patience::lasting(PATIENCE)).map_err(Arc::new));
         })));
         Ok(promise)
     }

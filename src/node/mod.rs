@@ -4,13 +4,18 @@
 //! otherwise it goes to a lane, whose jobs run on another thread in the order of the calls (see [`call`]).
 
 #![allow(clippy::doc_markdown, reason = "these docs become TSDoc in index.d.ts, where names are links")]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "as napi passes arguments"
+)]
 
 mod arguments;
-mod attestations;
+pub mod attestations;
 mod budget;
 mod call;
-mod errors;
-mod file_locks;
+pub mod errors;
+pub mod file_locks;
 mod json;
-mod ledger;
-mod logging;
+pub mod ledger;
+pub mod logging;

@@ -1,0 +1,1 @@
+module.exports=require('./driftlock.linux-x64-gnu.node')
