@@ -4,8 +4,10 @@
 pub mod clock;
 pub mod error;
 pub mod lane;
+pub mod lease;
 pub mod log;
 pub mod runtime;
+pub mod sqlite;
 pub mod text;
 
 pub use error::{Error, Result};
