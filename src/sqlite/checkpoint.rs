@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn each_interval_is_due_once_and_a_long_log_in_the_call() {
         let growth = LogGrowth::new();
-        let mut at = |pages: u32| {
+        let at = |pages: u32| {
             growth.pages.store(pages, Ordering::Relaxed);
             growth.due()
         };

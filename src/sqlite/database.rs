@@ -229,6 +229,8 @@ fn connect(path: &Path, create: bool) -> Result<Connection> {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(Duration::ZERO)?;
         connection.set_prepared_statement_cache_capacity(32);
+        // Else SQLite may compile a prepared statement anew whenever its parameters change.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(connection)
     };
     connect().map_err(|error: rusqlite::Error| Failure::from(error).at(path))

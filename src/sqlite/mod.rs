@@ -24,9 +24,6 @@ mod registry;
 mod start_lock;
 mod transaction;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use backoff::Backoff;
 pub(crate) use database::{Borrowed, Database, Unavailable};
 pub(crate) use failure::Failure;

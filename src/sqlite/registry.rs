@@ -109,11 +109,3 @@ fn close_deleted() {
 fn entries() -> MutexGuard<'static, Vec<Entry>> {
     ENTRIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Whether a pair of this file is open, and whether it is parked.
-#[cfg(test)]
-pub(super) fn is_parked(identity: FileIdentity) -> Option<bool> {
-    let entries = entries();
-    let entry = entries.iter().find(|entry| entry.database.identity() == identity)?;
-    Some(entry.users == 0)
-}

@@ -1,11 +1,12 @@
 //! The operations that write. Each is one try on the writing connection: done as a whole, or not at all.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Rows, params};
 use uuid::Uuid;
 
 use super::statistics::{Figures, Pending};
 use super::term::{NewTerm, Now, Term, term_columns};
-use super::tokens::{Sequence, TokenSource};
+use super::tokens::{self, TokenSource};
 use super::values::{Bound, text};
 use crate::clock::iso_timestamp;
 use crate::lease::model::{Acquisition, Lease, LeaseKey, Renewal};
@@ -29,30 +30,9 @@ pub(super) enum Attempt {
     NeedsTokens,
 }
 
-/// Looks without the write lock whether somebody has the lease: a refusal costs a read, on a busy database too.
-pub(super) fn find_holder(
-    connection: &Connection,
-    key: LeaseKey<'_>,
-    now: Now<'_>,
-) -> Result<Option<Acquisition>, Failure> {
-    let mut statement = connection.prepare_cached(concat!(
-        "SELECT agent_id, ",
-        term_columns!(),
-        " FROM phase_leases WHERE task_id = ?1 AND phase = ?2"
-    ))?;
-    let found = statement
-        .query_row([Bound(key.task), Bound(key.phase)], |row| {
-            let remaining_ms = Term::read(row, 1)?.remaining_ms(now);
-            if remaining_ms <= 0 {
-                return Ok(None);
-            }
-            Ok(Some(Acquisition::Held { holder: text(row.get_ref(0)?), remaining_ms }))
-        })
-        .optional()?;
-    Ok(found.flatten())
-}
-
 /// Grants the lease unless it is held.
+///
+/// A held lease is refused without the write lock: that costs a read, on a busy database too.
 pub(super) fn acquire(
     writer: &Connection,
     key: LeaseKey<'_>,
@@ -61,16 +41,44 @@ pub(super) fn acquire(
     tokens: &TokenSource,
     pending: &Pending,
 ) -> Result<Attempt, Failure> {
-    let transaction = WriteTransaction::begin(writer, Durability::Process)?;
-    let (sequence, found) = look(writer, key, now)?;
+    // The last row is there for any key: a statement that has more to say keeps its snapshot, and the write lock is
+    // given only to who reads the newest one. So what was found still holds under the lock.
+    let mut look = writer.prepare_cached(concat!(
+        "SELECT agent_id, ",
+        term_columns!(),
+        " FROM phase_leases WHERE task_id = ?1 AND phase = ?2
+         UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL"
+    ))?;
+    let mut rows = look.query([Bound(key.task), Bound(key.phase)])?;
+    let mut found = find(&mut rows, now)?;
+    if let Found::Live { holder, remaining_ms } = found {
+        return Ok(Attempt::Answer(Acquisition::Held { holder, remaining_ms }));
+    }
+    let transaction = match WriteTransaction::begin(writer, Durability::Process) {
+        Ok(transaction) => {
+            drop(rows);
+            transaction
+        }
+        // Somebody has the lock, or has had it since the look.
+        Err(Failure::Busy) => {
+            drop(rows);
+            let transaction = WriteTransaction::begin(writer, Durability::Process)?;
+            found = find(&mut look.query([Bound(key.task), Bound(key.phase)])?, now)?;
+            transaction
+        }
+        Err(failure) => return Err(failure),
+    };
     let ended = match found {
         Found::Live { holder, remaining_ms } => {
             return Ok(Attempt::Answer(Acquisition::Held { holder, remaining_ms }));
         }
-        _ if !tokens.can_take(sequence, now.boot_id) => return Ok(Attempt::NeedsTokens),
         Found::Expired { held_ms } => Some(held_ms),
         Found::Nothing => None,
     };
+    let sequence = tokens::read(writer, now.boot_id)?;
+    if !tokens.can_take(sequence, now.boot_id) {
+        return Ok(Attempt::NeedsTokens);
+    }
     let (lease, term) = new_lease(key, terms, now, sequence.next);
     write(writer, &lease, &term, now, ended.is_some())?;
 
@@ -88,26 +96,17 @@ pub(super) fn acquire(
     Ok(Attempt::Answer(Acquisition::Acquired(lease)))
 }
 
-fn look(writer: &Connection, key: LeaseKey<'_>, now: Now<'_>) -> Result<(Sequence, Found), Failure> {
-    let mut statement = writer.prepare_cached(concat!(
-        "SELECT m.next_token, m.token_ceiling, m.token_boot_id IS ?3, l.task_id IS NULL, l.agent_id, ",
-        term_columns!(),
-        " FROM phase_lease_meta AS m LEFT JOIN phase_leases AS l ON l.task_id = ?1 AND l.phase = ?2
-         WHERE m.id = 1"
-    ))?;
-    let answer = statement.query_row(params![Bound(key.task), Bound(key.phase), now.boot_id], |row| {
-        let sequence = Sequence { next: row.get(0)?, ceiling: row.get(1)?, is_of_this_boot: row.get(2)? };
-        if row.get(3)? {
-            return Ok((sequence, Found::Nothing));
-        }
-        let term = Term::read(row, 5)?;
-        let found = match term.remaining_ms(now) {
-            remaining_ms @ 1.. => Found::Live { holder: text(row.get_ref(4)?), remaining_ms },
-            _ => Found::Expired { held_ms: term.held_until_expiry_ms() },
-        };
-        Ok((sequence, found))
-    })?;
-    Ok(answer)
+fn find(rows: &mut Rows<'_>, now: Now<'_>) -> Result<Found, Failure> {
+    let Some(row) = rows.next()? else { return Ok(Found::Nothing) };
+    let holder = row.get_ref(0)?;
+    if holder == ValueRef::Null {
+        return Ok(Found::Nothing);
+    }
+    let term = Term::read(row, 1)?;
+    Ok(match term.remaining_ms(now) {
+        remaining_ms @ 1.. => Found::Live { holder: text(holder), remaining_ms },
+        _ => Found::Expired { held_ms: term.held_until_expiry_ms() },
+    })
 }
 
 fn new_lease(key: LeaseKey<'_>, terms: LeaseTerms<'_>, now: Now<'_>, token: i64) -> (Lease, NewTerm) {
@@ -205,11 +204,29 @@ pub(super) fn release(
     holder: &Text,
     now: Now<'_>,
 ) -> Result<Figures, Failure> {
-    let mut statement = writer.prepare_cached(concat!(
-        "DELETE FROM phase_leases WHERE task_id = ?1 AND phase = ?2 AND agent_id = ?3 RETURNING ",
-        term_columns!()
+    let parameters = [Bound(key.task), Bound(key.phase), Bound(holder)];
+    let mut look = writer.prepare_cached(concat!(
+        "SELECT ",
+        term_columns!(),
+        " FROM phase_leases WHERE task_id = ?1 AND phase = ?2 AND agent_id = ?3"
     ))?;
-    ended_holds(statement.query([Bound(key.task), Bound(key.phase), Bound(holder)])?, now)
+    let mut delete = writer
+        .prepare_cached("DELETE FROM phase_leases WHERE task_id = ?1 AND phase = ?2 AND agent_id = ?3")?;
+
+    // As in `acquire`: while the look has not come to its end, the deletion succeeds only if it still holds.
+    let mut rows = look.query(parameters)?;
+    let Some(row) = rows.next()? else { return Ok(Figures::default()) };
+    let figures = Figures::hold(Term::read(row, 0)?.held_ms(now));
+    match delete.execute(parameters).map_err(Failure::from) {
+        Ok(_) => return Ok(figures),
+        Err(Failure::Busy) => drop(rows),
+        Err(failure) => return Err(failure),
+    }
+    let transaction = WriteTransaction::begin(writer, Durability::Process)?;
+    let figures = ended_holds(look.query(parameters)?, now)?;
+    delete.execute(parameters)?;
+    transaction.commit()?;
+    Ok(figures)
 }
 
 /// Removes all leases of the holder; the figures of the holds that ended.
@@ -221,8 +238,8 @@ pub(super) fn release_all(writer: &Connection, holder: &Text, now: Now<'_>) -> R
     ended_holds(statement.query([Bound(holder)])?, now)
 }
 
-/// Reads to the end: only then has the deletion been committed.
-fn ended_holds(mut rows: rusqlite::Rows<'_>, now: Now<'_>) -> Result<Figures, Failure> {
+/// Reads to the end: only then has a deletion been committed.
+fn ended_holds(mut rows: Rows<'_>, now: Now<'_>) -> Result<Figures, Failure> {
     let mut figures = Figures::default();
     while let Some(row) = rows.next()? {
         figures = figures.plus(Figures::hold(Term::read(row, 0)?.held_ms(now)));

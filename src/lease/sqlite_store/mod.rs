@@ -159,9 +159,6 @@ impl LeaseStore for SqliteLeaseStore {
     fn acquire(&self, key: LeaseKey<'_>, terms: LeaseTerms<'_>, wait: Wait<'_>) -> Result<Acquisition> {
         let answer = self.write(wait, |writer, upkeep| {
             let now = self.now();
-            if let Some(held) = changes::find_holder(writer, key, now)? {
-                return Ok((held, Arc::clone(upkeep)));
-            }
             loop {
                 match changes::acquire(writer, key, terms, now, &upkeep.tokens, &upkeep.pending)? {
                     Attempt::Answer(answer) => return Ok((answer, Arc::clone(upkeep))),
@@ -265,4 +262,11 @@ fn create_folder(workspace: &Path, folder: &Path) -> Result<()> {
     #[cfg(not(unix))]
     let _ = workspace;
     Ok(())
+}
+
+/// Sweeps one batch as the housekeeping thread does, from a connection of its own.
+#[cfg(test)]
+pub(super) fn sweep_now(database: &Path, clock: &dyn Clock) {
+    let connection = Connection::open(database).unwrap();
+    sweep::sweep(&connection, Now::of(clock), &statistics::Pending::default()).unwrap();
 }

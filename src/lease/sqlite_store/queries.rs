@@ -56,11 +56,8 @@ pub(super) fn holds(
 
 /// The figures that the rows there are tell.
 pub(super) fn count_leases(reader: &Connection, now: Now<'_>) -> Result<LeaseStats, Failure> {
-    let mut statement = reader.prepare_cached(concat!(
-        "SELECT renewed_count, ",
-        term_columns!(),
-        " FROM phase_leases"
-    ))?;
+    let mut statement =
+        reader.prepare_cached(concat!("SELECT renewed_count, ", term_columns!(), " FROM phase_leases"))?;
     let mut rows = statement.query([])?;
     let mut stats = LeaseStats::default();
     while let Some(row) = rows.next()? {
