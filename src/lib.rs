@@ -8,6 +8,7 @@ pub mod error;
 pub mod files;
 pub mod journal;
 pub mod lane;
+pub mod lease;
 pub mod ledger;
 pub mod lock;
 pub mod log;
@@ -16,6 +17,7 @@ pub mod node;
 pub mod patience;
 pub mod runtime;
 pub mod shared;
+pub mod sqlite;
 pub mod text;
 
 pub use error::{Error, Result};

@@ -5,6 +5,7 @@
 
 #![allow(clippy::doc_markdown, reason = "these docs become TSDoc in index.d.ts, where names are links")]
 #![allow(
+    clippy::must_use_candidate,
     clippy::needless_pass_by_value,
     clippy::trivially_copy_pass_by_ref,
     reason = "as napi passes arguments"
@@ -17,5 +18,6 @@ mod call;
 pub mod errors;
 pub mod file_locks;
 mod json;
+pub mod leases;
 pub mod ledger;
 pub mod logging;

@@ -1,0 +1,20 @@
+//! Phase leases: the right to work on a phase of a task, for a limited time, held by one agent at a time.
+//!
+//! [`LeaseManager`] is what an agent uses. It knows who the agent is and how long its leases last; a [`LeaseStore`]
+//! knows who holds what. [`SqliteLeaseStore`] keeps that in the workspace's database, shared by all processes of one
+//! machine.
+
+mod manager;
+mod model;
+mod patience;
+mod sqlite_store;
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+pub use manager::{LeaseManager, LeaseOptions};
+pub use model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal};
+pub use patience::{Patience, Wait};
+pub use sqlite_store::SqliteLeaseStore;
+pub use store::{LeaseStore, LeaseTerms};

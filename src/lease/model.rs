@@ -1,0 +1,80 @@
+//! What is said about leases.
+
+use crate::text::Text;
+
+/// What a lease is for. At most one agent holds a lease for a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseKey<'a> {
+    /// The task; any string.
+    pub task: &'a Text,
+    /// The phase of the task; any string.
+    pub phase: &'a Text,
+}
+
+/// A lease, as the store has it. Whether it has expired is for the store to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Names this acquisition; the same over renewals, another one for the next acquisition. A UUID.
+    pub lease_id: String,
+    /// The task.
+    pub task_id: Text,
+    /// The phase of the task.
+    pub phase: Text,
+    /// The holder.
+    pub agent_id: Text,
+    /// When it was acquired: wall time, ISO 8601, for people. Set clocks don't change what is held.
+    pub acquired_at: String,
+    /// When it expires unless renewed: wall time, ISO 8601, for people and for programs of before.
+    pub expires_at: String,
+    /// How often it was renewed.
+    pub renewed_count: u64,
+    /// Greater than that of any earlier lease of this key, over releases, expiries and restarts: whoever is shown
+    /// two tokens knows which holder is the later one. At least 1; 0 for a lease of which the store knows none.
+    pub fencing_token: i64,
+}
+
+/// The answer to an attempt to acquire a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acquisition {
+    /// The lease is the caller's.
+    Acquired(Lease),
+    /// Somebody holds it, perhaps the caller.
+    Held {
+        /// Who.
+        holder: Text,
+        /// How long the lease still lasts if not renewed, in milliseconds; never negative.
+        remaining_ms: i64,
+    },
+}
+
+/// The answer to an attempt to renew a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// The lease lasts for its full duration again.
+    Renewed {
+        /// When it expires now: wall time, in milliseconds since the Unix epoch.
+        expires_at_ms: i64,
+    },
+    /// The caller doesn't hold the lease.
+    NotHeld,
+    /// The caller holds the lease and has renewed it as often as it may.
+    MaxRenewalsExceeded,
+}
+
+/// Figures about the leases of all agents.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LeaseStats {
+    /// Leases in the store, expired ones included.
+    pub total_leases: u64,
+    /// Those that have not expired.
+    pub active_leases: u64,
+    /// Those that have.
+    pub expired_leases: u64,
+    /// How long finished holds lasted on average, in seconds; 0 if there were none. A hold is finished by its
+    /// release, or, when it expired, at its expiry, counted once somebody takes it over or it is swept.
+    pub average_hold_time_s: f64,
+    /// The greatest number of renewals among the leases in the store.
+    pub max_renewals: u64,
+    /// Acquisitions that were refused because somebody held the lease.
+    pub contention_events: u64,
+}

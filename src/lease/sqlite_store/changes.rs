@@ -1,0 +1,248 @@
+//! The operations that write. Each is one try on the writing connection: done as a whole, or not at all.
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Rows, params};
+use uuid::Uuid;
+
+use super::statistics::{Figures, Pending};
+use super::term::{NewTerm, Now, Term, term_columns};
+use super::tokens::{self, TokenSource};
+use super::values::{Bound, text};
+use crate::clock::iso_timestamp;
+use crate::lease::model::{Acquisition, Lease, LeaseKey, Renewal};
+use crate::lease::store::LeaseTerms;
+use crate::sqlite::{Durability, Failure, WriteTransaction};
+use crate::text::Text;
+
+/// What there is for a key.
+#[derive(Debug)]
+enum Found {
+    Nothing,
+    Live { holder: Text, remaining_ms: i64 },
+    Expired { held_ms: i64 },
+}
+
+/// What became of an attempt to acquire.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    Answer(Acquisition),
+    /// The sequence of tokens has to be prepared first, which syncs the disk.
+    NeedsTokens,
+}
+
+/// Grants the lease unless it is held.
+///
+/// A held lease is refused without the write lock: that costs a read, on a busy database too.
+pub(super) fn acquire(
+    writer: &Connection,
+    key: LeaseKey<'_>,
+    terms: LeaseTerms<'_>,
+    now: Now<'_>,
+    tokens: &TokenSource,
+    pending: &Pending,
+) -> Result<Attempt, Failure> {
+    // The last row is there for any key: a statement that has more to say keeps its snapshot, and the write lock is
+    // given only to who reads the newest one. So what was found still holds under the lock.
+    let mut look = writer.prepare_cached(concat!(
+        "SELECT agent_id, ",
+        term_columns!(),
+        " FROM phase_leases WHERE task_id = ?1 AND phase = ?2
+         UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL"
+    ))?;
+    let mut rows = look.query([Bound(key.task), Bound(key.phase)])?;
+    let mut found = find(&mut rows, now)?;
+    if let Found::Live { holder, remaining_ms } = found {
+        return Ok(Attempt::Answer(Acquisition::Held { holder, remaining_ms }));
+    }
+    let transaction = match WriteTransaction::begin(writer, Durability::Process) {
+        Ok(transaction) => {
+            drop(rows);
+            transaction
+        }
+        // Somebody has the lock, or has had it since the look.
+        Err(Failure::Busy) => {
+            drop(rows);
+            let transaction = WriteTransaction::begin(writer, Durability::Process)?;
+            found = find(&mut look.query([Bound(key.task), Bound(key.phase)])?, now)?;
+            transaction
+        }
+        Err(failure) => return Err(failure),
+    };
+    let ended = match found {
+        Found::Live { holder, remaining_ms } => {
+            return Ok(Attempt::Answer(Acquisition::Held { holder, remaining_ms }));
+        }
+        Found::Expired { held_ms } => Some(held_ms),
+        Found::Nothing => None,
+    };
+    let sequence = tokens::read(writer, now.boot_id)?;
+    if !tokens.can_take(sequence, now.boot_id) {
+        return Ok(Attempt::NeedsTokens);
+    }
+    let (lease, term) = new_lease(key, terms, now, sequence.next);
+    write(writer, &lease, &term, now, ended.is_some())?;
+
+    let counted = pending.figures();
+    let [contention_events, finished_holds, finished_hold_ms] =
+        counted.plus(ended.map(Figures::hold).unwrap_or_default()).columns();
+    writer
+        .prepare_cached(
+            "UPDATE phase_lease_meta SET next_token = ?1, contention_events = contention_events + ?2,
+             finished_holds = finished_holds + ?3, finished_hold_ms = finished_hold_ms + ?4 WHERE id = 1",
+        )?
+        .execute(params![sequence.next + 1, contention_events, finished_holds, finished_hold_ms])?;
+    transaction.commit()?;
+    pending.subtract(counted);
+    Ok(Attempt::Answer(Acquisition::Acquired(lease)))
+}
+
+fn find(rows: &mut Rows<'_>, now: Now<'_>) -> Result<Found, Failure> {
+    let Some(row) = rows.next()? else { return Ok(Found::Nothing) };
+    let holder = row.get_ref(0)?;
+    if holder == ValueRef::Null {
+        return Ok(Found::Nothing);
+    }
+    let term = Term::read(row, 1)?;
+    Ok(match term.remaining_ms(now) {
+        remaining_ms @ 1.. => Found::Live { holder: text(holder), remaining_ms },
+        _ => Found::Expired { held_ms: term.held_until_expiry_ms() },
+    })
+}
+
+fn new_lease(key: LeaseKey<'_>, terms: LeaseTerms<'_>, now: Now<'_>, token: i64) -> (Lease, NewTerm) {
+    let term = NewTerm::starting(now, terms.duration_ms);
+    let lease = Lease {
+        lease_id: Uuid::new_v4().to_string(),
+        task_id: key.task.clone(),
+        phase: key.phase.clone(),
+        agent_id: terms.holder.clone(),
+        acquired_at: iso_timestamp(now.wall_ms),
+        expires_at: term.expires_at.clone(),
+        renewed_count: 0,
+        fencing_token: token,
+    };
+    (lease, term)
+}
+
+/// Writes the row of a lease, over the expired one if there is one.
+fn write(
+    writer: &Connection,
+    lease: &Lease,
+    term: &NewTerm,
+    now: Now<'_>,
+    replaces: bool,
+) -> Result<(), Failure> {
+    let mut statement = writer.prepare_cached(if replaces {
+        "UPDATE phase_leases SET lease_id = ?3, agent_id = ?4, acquired_at = ?5, expires_at = ?6,
+         renewed_count = 0, fencing_token = ?7, boot_id = ?8, acquired_boot_ms = ?9, deadline_boot_ms = ?10,
+         expires_wall_ms = ?11 WHERE task_id = ?1 AND phase = ?2"
+    } else {
+        "INSERT INTO phase_leases (task_id, phase, lease_id, agent_id, acquired_at, expires_at, renewed_count,
+         fencing_token, boot_id, acquired_boot_ms, deadline_boot_ms, expires_wall_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11)"
+    })?;
+    statement.execute(params![
+        Bound(&lease.task_id),
+        Bound(&lease.phase),
+        lease.lease_id,
+        Bound(&lease.agent_id),
+        lease.acquired_at,
+        lease.expires_at,
+        lease.fencing_token,
+        now.boot_id,
+        now.boot_ms,
+        term.deadline_boot_ms,
+        term.expires_wall_ms,
+    ])?;
+    Ok(())
+}
+
+/// Extends the holder's lease.
+pub(super) fn renew(
+    writer: &Connection,
+    key: LeaseKey<'_>,
+    terms: LeaseTerms<'_>,
+    max_renewals: u64,
+    now: Now<'_>,
+) -> Result<Renewal, Failure> {
+    let term = NewTerm::starting(now, terms.duration_ms);
+    // One statement, which takes the write lock from its start, as BEGIN IMMEDIATE does. A boot time of another boot
+    // says nothing in this one.
+    let renewed = writer
+        .prepare_cached(
+            "UPDATE phase_leases SET expires_at = ?4, renewed_count = renewed_count + 1,
+             acquired_boot_ms = CASE WHEN boot_id IS ?5 THEN acquired_boot_ms END,
+             boot_id = ?5, deadline_boot_ms = ?6, expires_wall_ms = ?7
+             WHERE task_id = ?1 AND phase = ?2 AND agent_id = ?3 AND renewed_count < ?8",
+        )?
+        .execute(params![
+            Bound(key.task),
+            Bound(key.phase),
+            Bound(terms.holder),
+            term.expires_at,
+            now.boot_id,
+            term.deadline_boot_ms,
+            term.expires_wall_ms,
+            i64::try_from(max_renewals).unwrap_or(i64::MAX),
+        ])?;
+    if renewed > 0 {
+        return Ok(Renewal::Renewed { expires_at_ms: term.expires_wall_ms });
+    }
+    // Whatever happened since, the answer is true at one moment of the call.
+    let is_holder: bool = writer
+        .prepare_cached(
+            "SELECT count(*) FROM phase_leases WHERE task_id = ?1 AND phase = ?2 AND agent_id = ?3",
+        )?
+        .query_row([Bound(key.task), Bound(key.phase), Bound(terms.holder)], |row| row.get(0))?;
+    Ok(if is_holder { Renewal::MaxRenewalsExceeded } else { Renewal::NotHeld })
+}
+
+/// Removes the holder's lease; the figures of the hold that ended, if there was one.
+pub(super) fn release(
+    writer: &Connection,
+    key: LeaseKey<'_>,
+    holder: &Text,
+    now: Now<'_>,
+) -> Result<Figures, Failure> {
+    let parameters = [Bound(key.task), Bound(key.phase), Bound(holder)];
+    let mut look = writer.prepare_cached(concat!(
+        "SELECT ",
+        term_columns!(),
+        " FROM phase_leases WHERE task_id = ?1 AND phase = ?2 AND agent_id = ?3"
+    ))?;
+    let mut delete = writer
+        .prepare_cached("DELETE FROM phase_leases WHERE task_id = ?1 AND phase = ?2 AND agent_id = ?3")?;
+
+    // As in `acquire`: while the look has not come to its end, the deletion succeeds only if it still holds.
+    let mut rows = look.query(parameters)?;
+    let Some(row) = rows.next()? else { return Ok(Figures::default()) };
+    let figures = Figures::hold(Term::read(row, 0)?.held_ms(now));
+    match delete.execute(parameters).map_err(Failure::from) {
+        Ok(_) => return Ok(figures),
+        Err(Failure::Busy) => drop(rows),
+        Err(failure) => return Err(failure),
+    }
+    let transaction = WriteTransaction::begin(writer, Durability::Process)?;
+    let figures = ended_holds(look.query(parameters)?, now)?;
+    delete.execute(parameters)?;
+    transaction.commit()?;
+    Ok(figures)
+}
+
+/// Removes all leases of the holder; the figures of the holds that ended.
+pub(super) fn release_all(writer: &Connection, holder: &Text, now: Now<'_>) -> Result<Figures, Failure> {
+    let mut statement = writer.prepare_cached(concat!(
+        "DELETE FROM phase_leases WHERE agent_id = ?1 RETURNING ",
+        term_columns!()
+    ))?;
+    ended_holds(statement.query([Bound(holder)])?, now)
+}
+
+/// Reads to the end: only then has a deletion been committed.
+fn ended_holds(mut rows: Rows<'_>, now: Now<'_>) -> Result<Figures, Failure> {
+    let mut figures = Figures::default();
+    while let Some(row) = rows.next()? {
+        figures = figures.plus(Figures::hold(Term::read(row, 0)?.held_ms(now)));
+    }
+    Ok(figures)
+}

@@ -1,0 +1,272 @@
+//! Leases in the workspace's SQLite database.
+
+mod changes;
+mod queries;
+mod schema;
+mod statistics;
+mod sweep;
+mod term;
+mod tokens;
+mod upkeep;
+mod values;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use self::changes::Attempt;
+use self::schema::Schema;
+use self::statistics::Figures;
+use self::term::Now;
+use self::upkeep::Upkeep;
+use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal};
+use super::patience::{Patience, Wait};
+use super::store::{LeaseStore, LeaseTerms};
+use crate::clock::Clock;
+use crate::error::{Error, IoContext, Result};
+use crate::sqlite::{
+    Backoff, Borrowed, Database, DatabaseHandle, Failure, FileIdentity, Missing, Unavailable, open, removed,
+};
+use crate::text::Text;
+
+/// How long a read tries when both connections are taken or another process repairs the log.
+const LONGEST_READ: Duration = Duration::from_millis(100);
+
+/// A store in `<workspace>/state/orchestrator.db`.
+///
+/// What a call has answered survives the end of any process at any moment. A power cut may take back the last
+/// answers, never a part of one, and no fencing token is ever given out twice; it also ends all leases.
+pub struct SqliteLeaseStore {
+    path: PathBuf,
+    clock: Arc<dyn Clock>,
+    /// `None` once closed.
+    opened: Mutex<Option<Opened>>,
+}
+
+struct Opened {
+    handle: DatabaseHandle,
+    upkeep: Arc<Upkeep>,
+}
+
+impl SqliteLeaseStore {
+    /// Opens the database, making it and its folder where they don't exist, and upgrading one of before.
+    ///
+    /// Waits up to 5 s for other processes that do the same. Writes nothing if all is in place.
+    pub fn open(workspace: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        // An absolute path stays right when the process changes its directory, and is never read as a URI.
+        let workspace = std::path::absolute(workspace).context("find", workspace)?;
+        let folder = workspace.join("state");
+        create_folder(&workspace, &folder)?;
+        let path = folder.join("orchestrator.db");
+        let opened = Opened::open(&path, Missing::Create, &clock)?;
+        Ok(Self { path, clock, opened: Mutex::new(Some(opened)) })
+    }
+
+    fn now(&self) -> Now<'_> {
+        Now::of(&*self.clock)
+    }
+
+    /// The database that is at the path now: opened anew if another file took its place.
+    fn current(&self) -> Result<(Arc<Database>, Arc<Upkeep>)> {
+        let mut slot = self.lock();
+        let opened = slot.as_mut().ok_or(Error::Closed)?;
+        match FileIdentity::of(&self.path).context("look at", &self.path)? {
+            Some(identity) if identity == opened.handle.identity() => {}
+            Some(_) => *opened = Opened::open(&self.path, Missing::Refuse, &self.clock)?,
+            None => return Err(removed(&self.path)),
+        }
+        Ok((Arc::clone(&opened.handle), Arc::clone(&opened.upkeep)))
+    }
+
+    /// Tries on the writing connection until it works or the patience is at its end.
+    fn write<T>(
+        &self,
+        wait: Wait<'_>,
+        mut attempt: impl FnMut(&Connection, &Arc<Upkeep>) -> Result<T, Failure>,
+    ) -> Result<T> {
+        let mut backoff = None;
+        loop {
+            wait.check_open()?;
+            let (database, upkeep) = self.current()?;
+            if let Ok(writer) = database.try_writer() {
+                // Again, now that `close` has to wait for this connection.
+                wait.check_open()?;
+                match attempt(&writer, &upkeep) {
+                    Ok(answer) => {
+                        database.after_commit(&writer);
+                        return Ok(answer);
+                    }
+                    Err(Failure::Busy) => {}
+                    Err(failure) => return Err(failure.at(&self.path)),
+                }
+            }
+            pause(wait.patience(), &mut backoff)?;
+        }
+    }
+
+    /// Tries on a connection for reading.
+    fn read<T>(&self, attempt: impl Fn(&Connection) -> Result<T, Failure>) -> Result<T> {
+        let mut backoff = None;
+        let mut patience = None;
+        loop {
+            let (database, _) = self.current()?;
+            if let Ok(reader) = database.try_reader() {
+                match attempt(&reader) {
+                    Err(Failure::Busy) => {}
+                    answer => return answer.map_err(|failure| failure.at(&self.path)),
+                }
+            }
+            let until = *patience.get_or_insert_with(|| Patience::Until(Instant::now() + LONGEST_READ));
+            pause(until, &mut backoff)?;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Opened>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Opened {
+    fn open(path: &Path, missing: Missing, clock: &Arc<dyn Clock>) -> Result<Self> {
+        let handle = open(path, missing, &Schema { boot_id: clock.boot_id() })?;
+        let upkeep = handle.attachment(|| Upkeep::new(&handle, Arc::clone(clock)))?;
+        upkeep.schedule_sweep();
+        // At the first opening after a boot, so that the first acquisition doesn't have to wait for the disk. Should
+        // somebody be in the way, that one does it.
+        if let Ok(writer) = handle.try_writer()
+            && let Ok(sequence) = tokens::read(&writer, clock.boot_id())
+            && !upkeep.tokens.can_take(sequence, clock.boot_id())
+        {
+            drop(upkeep.tokens.prepare(&writer, clock.boot_id()));
+        }
+        Ok(Self { handle, upkeep })
+    }
+
+    /// Stores what is pending if that can be done at once.
+    fn flush(&self) {
+        let writer: Result<Borrowed<'_>, Unavailable> = self.handle.writer();
+        if let Ok(writer) = writer
+            && self.handle.is_in_place()
+        {
+            drop(self.upkeep.pending.fold(&writer));
+        }
+    }
+}
+
+impl LeaseStore for SqliteLeaseStore {
+    fn acquire(&self, key: LeaseKey<'_>, terms: LeaseTerms<'_>, wait: Wait<'_>) -> Result<Acquisition> {
+        let answer = self.write(wait, |writer, upkeep| {
+            let now = self.now();
+            loop {
+                match changes::acquire(writer, key, terms, now, &upkeep.tokens, &upkeep.pending)? {
+                    Attempt::Answer(answer) => return Ok((answer, Arc::clone(upkeep))),
+                    // Preparing syncs the disk, which a caller that must not block leaves to one that may.
+                    Attempt::NeedsTokens if wait.patience() == Patience::Now => return Err(Failure::Busy),
+                    Attempt::NeedsTokens => upkeep.tokens.prepare(writer, now.boot_id)?,
+                }
+            }
+        });
+        let (answer, upkeep) = answer?;
+        if matches!(answer, Acquisition::Held { .. }) {
+            upkeep.count(Figures::refusal());
+        }
+        Ok(answer)
+    }
+
+    fn renew(
+        &self,
+        key: LeaseKey<'_>,
+        terms: LeaseTerms<'_>,
+        max_renewals: u64,
+        wait: Wait<'_>,
+    ) -> Result<Renewal> {
+        self.write(wait, |writer, _| changes::renew(writer, key, terms, max_renewals, self.now()))
+    }
+
+    fn release(&self, key: LeaseKey<'_>, holder: &Text, wait: Wait<'_>) -> Result<bool> {
+        self.write(wait, |writer, upkeep| {
+            let ended = changes::release(writer, key, holder, self.now())?;
+            upkeep.count(ended);
+            Ok(ended.finished_holds > 0)
+        })
+    }
+
+    fn release_all(&self, holder: &Text, wait: Wait<'_>) -> Result<u64> {
+        self.write(wait, |writer, upkeep| {
+            let ended = changes::release_all(writer, holder, self.now())?;
+            upkeep.count(ended);
+            Ok(ended.finished_holds)
+        })
+    }
+
+    fn get(&self, key: LeaseKey<'_>) -> Result<Option<Lease>> {
+        self.read(|reader| queries::get(reader, key))
+    }
+
+    fn holds(&self, key: LeaseKey<'_>, holder: &Text) -> Result<bool> {
+        self.read(|reader| queries::holds(reader, key, holder, self.now()))
+    }
+
+    fn stats(&self, wait: Wait<'_>) -> Result<LeaseStats> {
+        let leases = self.read(|reader| queries::count_leases(reader, self.now()))?;
+        let figures = self
+            .write(wait, |writer, upkeep| Ok(statistics::stored(writer)?.plus(upkeep.pending.figures())))?;
+        Ok(LeaseStats {
+            average_hold_time_s: average_s(figures),
+            contention_events: figures.contention_events,
+            ..leases
+        })
+    }
+
+    fn close(&self) {
+        // The lock is free again before the connection is waited for.
+        let opened = self.lock().take();
+        if let Some(opened) = opened {
+            opened.flush();
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an average over more than 2^53 ms may be off by one")]
+fn average_s(figures: Figures) -> f64 {
+    match figures.finished_holds {
+        0 => 0.0,
+        holds => figures.finished_hold_ms as f64 / holds as f64 / 1000.0,
+    }
+}
+
+/// Waits before the next try, or fails if there is to be none.
+fn pause(patience: Patience, backoff: &mut Option<Backoff>) -> Result<()> {
+    let Patience::Until(deadline) = patience else { return Err(Error::DatabaseLocked) };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Error::DatabaseLocked);
+    }
+    std::thread::sleep(backoff.get_or_insert_with(Backoff::new).next_wait().min(left));
+    Ok(())
+}
+
+/// Makes the folder, and makes it last: a power cut that takes the folder takes the tokens given out since.
+fn create_folder(workspace: &Path, folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder).context("create the folder", folder)?;
+    #[cfg(unix)]
+    if let Ok(parent) = std::fs::File::open(workspace) {
+        // Some file systems can't sync folders; there is nothing more to be done there.
+        let _ = parent.sync_all();
+    }
+    #[cfg(not(unix))]
+    let _ = workspace;
+    Ok(())
+}
+
+/// Sweeps one batch as the housekeeping thread does, from a connection of its own.
+#[cfg(test)]
+pub(super) fn sweep_now(database: &Path, clock: &dyn Clock) {
+    let connection = Connection::open(database).unwrap();
+    sweep::sweep(&connection, Now::of(clock), &statistics::Pending::default()).unwrap();
+}

@@ -1,0 +1,167 @@
+//! The tables.
+//!
+//! `phase_leases` belongs to old programs too, which insert, renew and delete by column name. New databases get a
+//! lean shape: the key is the table, so that each change touches one b-tree. Databases of before keep theirs (a text
+//! key `lease_id` and two indexes) and get the further columns; every statement addresses rows by `(task_id, phase)`
+//! and works on both.
+//!
+//! `phase_lease_meta` is one row: the sequence of fencing tokens, and the statistics that can't be counted from the
+//! rows there are. All of it is on one page, so that an acquisition writes two pages.
+
+use rusqlite::{Connection, params};
+
+use super::tokens::{self, FIRST_TOKEN};
+use crate::sqlite::{Durability, Failure, Preparation, WriteTransaction};
+
+/// Columns without which a table of this name is something else.
+const REQUIRED: [&str; 7] =
+    ["lease_id", "task_id", "phase", "agent_id", "acquired_at", "expires_at", "renewed_count"];
+
+/// Columns that old programs don't know, each nullable.
+const ADDED: [(&str, &str); 5] = [
+    ("fencing_token", "INTEGER"),
+    ("boot_id", "TEXT"),
+    ("acquired_boot_ms", "INTEGER"),
+    ("deadline_boot_ms", "INTEGER"),
+    ("expires_wall_ms", "INTEGER"),
+];
+
+const CREATE_LEASES: &str = "CREATE TABLE phase_leases (
+  task_id TEXT NOT NULL,
+  phase TEXT NOT NULL,
+  lease_id TEXT NOT NULL,
+  agent_id TEXT NOT NULL,
+  acquired_at TEXT NOT NULL,
+  expires_at TEXT NOT NULL,
+  renewed_count INTEGER NOT NULL DEFAULT 0,
+  fencing_token INTEGER,
+  boot_id TEXT,
+  acquired_boot_ms INTEGER,
+  deadline_boot_ms INTEGER,
+  expires_wall_ms INTEGER,
+  PRIMARY KEY (task_id, phase)
+) WITHOUT ROWID";
+
+const CREATE_META: &str = "CREATE TABLE IF NOT EXISTS phase_lease_meta (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  next_token INTEGER NOT NULL,
+  token_ceiling INTEGER NOT NULL,
+  token_boot_id TEXT,
+  contention_events INTEGER NOT NULL DEFAULT 0,
+  finished_holds INTEGER NOT NULL DEFAULT 0,
+  finished_hold_ms INTEGER NOT NULL DEFAULT 0
+)";
+
+/// Gives rows of old programs a token of the same sequence.
+const CREATE_TRIGGER: &str = "CREATE TRIGGER IF NOT EXISTS phase_leases_fencing_token
+AFTER INSERT ON phase_leases WHEN NEW.fencing_token IS NULL
+BEGIN
+  UPDATE phase_lease_meta SET next_token = next_token + 1 WHERE id = 1;
+  UPDATE phase_leases SET fencing_token = (SELECT next_token - 1 FROM phase_lease_meta WHERE id = 1)
+    WHERE task_id = NEW.task_id AND phase = NEW.phase;
+END";
+
+/// Sees to it that a database has the tables.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Schema<'a> {
+    /// The present boot, if the system names it.
+    pub(super) boot_id: Option<&'a str>,
+}
+
+impl Preparation for Schema<'_> {
+    fn is_done(&self, connection: &Connection) -> Result<bool, Failure> {
+        let named: i64 = connection.query_row(
+            "SELECT count(*) FROM sqlite_schema WHERE (type, name) IN
+             (('table', 'phase_leases'), ('table', 'phase_lease_meta'), ('trigger', 'phase_leases_fencing_token'))",
+            [],
+            |row| row.get(0),
+        )?;
+        if named < 3 {
+            return Ok(false);
+        }
+        let columns = columns(connection)?;
+        check_shape(connection, &columns)?;
+        let has_sequence: bool =
+            connection.query_row("SELECT count(*) = 1 FROM phase_lease_meta", [], |row| row.get(0))?;
+        Ok(has_sequence && ADDED.iter().all(|(name, _)| columns.iter().any(|column| column == name)))
+    }
+
+    fn perform(&self, connection: &Connection) -> Result<(), Failure> {
+        // Synced, for it may hand out the first range of tokens.
+        let transaction = WriteTransaction::begin(connection, Durability::PowerCut)?;
+        let columns = columns(connection)?;
+        if columns.is_empty() {
+            connection.execute_batch(CREATE_LEASES)?;
+        } else {
+            check_shape(connection, &columns)?;
+            for (name, kind) in ADDED {
+                if !columns.iter().any(|column| column == name) {
+                    connection
+                        .execute_batch(&format!("ALTER TABLE phase_leases ADD COLUMN {name} {kind}"))?;
+                }
+            }
+        }
+        connection.execute_batch(CREATE_META)?;
+        connection.execute(
+            "INSERT OR IGNORE INTO phase_lease_meta (id, next_token, token_ceiling, token_boot_id)
+             VALUES (1, ?1, ?2, ?3)",
+            params![FIRST_TOKEN, FIRST_TOKEN + tokens::RANGE, self.boot_id],
+        )?;
+        number_leases_without_token(connection)?;
+        connection.execute_batch(CREATE_TRIGGER)?;
+        transaction.commit()
+    }
+}
+
+fn columns(connection: &Connection) -> Result<Vec<String>, Failure> {
+    let mut statement = connection.prepare("SELECT name FROM pragma_table_info('phase_leases')")?;
+    let names = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(names)
+}
+
+/// Refuses a table that can't keep two agents apart, or is not about leases at all.
+fn check_shape(connection: &Connection, columns: &[String]) -> Result<(), Failure> {
+    let missing: Vec<_> =
+        REQUIRED.into_iter().filter(|name| !columns.iter().any(|column| column == name)).collect();
+    if !missing.is_empty() {
+        return Err(unusable(&format!("has no column {}", missing.join(", "))));
+    }
+    // The primary key of a rowid table other than an INTEGER one is among its indexes, and so is that of a table
+    // without rowids.
+    let unique: bool = connection.query_row(
+        "SELECT count(*) > 0 FROM pragma_index_list('phase_leases') AS list
+         WHERE list.\"unique\" AND NOT list.partial AND (
+           SELECT group_concat(name, ',') FROM (
+             SELECT name FROM pragma_index_info(list.name) ORDER BY name)) = 'phase,task_id'",
+        [],
+        |row| row.get(0),
+    )?;
+    if unique {
+        return Ok(());
+    }
+    Err(unusable("is not unique on (task_id, phase)"))
+}
+
+fn unusable(what: &str) -> Failure {
+    Failure::Refused(format!(
+        "the table phase_leases {what}; it was left as it is: rename it, then create a new PhaseLeaseManager"
+    ))
+}
+
+/// Leases of before get tokens below all later ones.
+fn number_leases_without_token(connection: &Connection) -> Result<(), Failure> {
+    let mut find = connection.prepare("SELECT lease_id FROM phase_leases WHERE fencing_token IS NULL")?;
+    let leases: Vec<rusqlite::types::Value> =
+        find.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut number = connection.prepare(
+        "UPDATE phase_leases SET fencing_token = (SELECT next_token FROM phase_lease_meta WHERE id = 1)
+         WHERE lease_id = ?1",
+    )?;
+    let mut count =
+        connection.prepare("UPDATE phase_lease_meta SET next_token = next_token + 1 WHERE id = 1")?;
+    for lease in leases {
+        number.execute([lease])?;
+        count.execute([])?;
+    }
+    Ok(())
+}

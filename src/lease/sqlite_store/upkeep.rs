@@ -1,0 +1,113 @@
+//! What this process keeps for a database beside its connections, and does for it in the background.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use super::statistics::{Figures, Pending};
+use super::sweep;
+use super::term::Now;
+use super::tokens::TokenSource;
+use crate::clock::Clock;
+use crate::sqlite::{Chore, Database, Failure, Unavailable, schedule};
+
+/// How long figures may stay in memory.
+const FOLD_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often long-dead leases are looked for, while anybody uses the database.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Until the next try, when something was in the way.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// The state of a database that its managers in this process share.
+pub(super) struct Upkeep {
+    pub(super) tokens: TokenSource,
+    pub(super) pending: Pending,
+    fold_is_scheduled: AtomicBool,
+    /// When the next sweep is due; `None` while none is scheduled.
+    next_sweep: Mutex<Option<Instant>>,
+    database: Weak<Database>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Upkeep {
+    pub(super) fn new(database: &Arc<Database>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            tokens: TokenSource::default(),
+            pending: Pending::default(),
+            fold_is_scheduled: AtomicBool::new(false),
+            next_sweep: Mutex::new(None),
+            database: Arc::downgrade(database),
+            clock,
+        }
+    }
+
+    /// Counts something; it is stored within half a second while a manager is open.
+    pub(super) fn count(self: &Arc<Self>, figures: Figures) {
+        if !figures.is_zero() {
+            self.pending.add(figures);
+            self.schedule_fold(FOLD_INTERVAL);
+        }
+    }
+
+    /// Sees to it that long-dead leases are swept now and then.
+    pub(super) fn schedule_sweep(self: &Arc<Self>) {
+        let mut next = self.next_sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        if next.is_none() {
+            *next = Some(Instant::now() + SWEEP_INTERVAL);
+            self.schedule(SWEEP_INTERVAL);
+        }
+    }
+
+    fn schedule_fold(self: &Arc<Self>, delay: Duration) {
+        // Looked at before it is set: this is on the path of refusals.
+        if !self.fold_is_scheduled.load(Ordering::Relaxed)
+            && !self.fold_is_scheduled.swap(true, Ordering::Relaxed)
+        {
+            self.schedule(delay);
+        }
+    }
+
+    fn schedule(self: &Arc<Self>, delay: Duration) {
+        let chore: Weak<dyn Chore> = Arc::<Self>::downgrade(self);
+        schedule(chore, delay);
+    }
+
+    fn sweep_is_due(&self) -> bool {
+        let next = self.next_sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        next.is_some_and(|due| due <= Instant::now())
+    }
+}
+
+/// The chore of an [`Upkeep`].
+impl Chore for Upkeep {
+    fn run(&self) {
+        let Some(database) = self.database.upgrade() else { return };
+        // The database keeps this very state; that is how it gets hold of itself to be scheduled again.
+        let Ok(this) = database.attachment(|| Self::new(&database, Arc::clone(&self.clock))) else { return };
+        self.fold_is_scheduled.store(false, Ordering::Relaxed);
+        let writer = match database.try_writer() {
+            Ok(writer) => writer,
+            Err(Unavailable::Taken) => return this.schedule_fold(RETRY),
+            Err(Unavailable::Closed) => return,
+        };
+        if !database.is_in_use() || !database.is_in_place() {
+            *self.next_sweep.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            return;
+        }
+        if let Err(Failure::Busy) = self.pending.fold(&writer) {
+            this.schedule_fold(RETRY);
+        }
+        if self.sweep_is_due() {
+            let swept = sweep::sweep(&writer, Now::of(&*self.clock), &self.pending);
+            let delay = match swept {
+                Ok(sweep::Swept::All) | Err(Failure::Refused(_)) => SWEEP_INTERVAL,
+                Ok(sweep::Swept::Batch) | Err(Failure::Busy) => RETRY,
+            };
+            *self.next_sweep.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + delay);
+            this.schedule(delay);
+        }
+        database.after_commit(&writer);
+    }
+}

@@ -1,0 +1,272 @@
+//! The two connections of this process to one database.
+
+use std::any::Any;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::checkpoint::{Due, LogGrowth, checkpoint};
+use super::descriptors;
+use super::failure::Failure;
+use super::file_identity::FileIdentity;
+use super::housekeeping::{self, Chore};
+use crate::error::{Error, Result};
+
+/// Descriptors of the database file that an open pair has.
+const FILE_DESCRIPTORS: usize = 2;
+
+/// Descriptors of the `-shm` file; SQLite shares one between the connections of a process.
+const SHARED_MEMORY_DESCRIPTORS: usize = 1;
+
+/// How often a taken connection is looked at again before the caller is told; a few microseconds in all.
+const SPINS: u32 = 60;
+
+/// Why there is no connection to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unavailable {
+    /// Another thread uses it just now.
+    Taken,
+    /// The pair was closed since the caller got hold of it.
+    Closed,
+}
+
+/// The pair of connections: one writes, the other reads and checkpoints.
+pub(crate) struct Database {
+    path: PathBuf,
+    identity: FileIdentity,
+    /// Opened first, so that SQLite's shared lock on the file sits on this one's descriptor; it is closed last.
+    writer: Mutex<Option<Connection>>,
+    reader: Mutex<Option<Connection>>,
+    /// Whether anybody wants it; if not, it is parked and must not write. Changes while both connections are held.
+    in_use: AtomicBool,
+    shared_memory: OnceLock<FileIdentity>,
+    log: LogGrowth,
+    attachment: OnceLock<Arc<dyn Any + Send + Sync>>,
+    myself: Weak<Database>,
+}
+
+/// The use of a connection; others wait until it is dropped.
+pub(crate) struct Borrowed<'a>(MutexGuard<'a, Option<Connection>>);
+
+impl Deref for Borrowed<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        // Every constructor checks, and nothing takes the connection out of a guard.
+        self.0.as_ref().unwrap_or_else(|| unreachable!("a borrowed connection is open"))
+    }
+}
+
+impl Database {
+    /// Opens both connections and reads nothing yet. Creates the file if `create` is set.
+    pub(super) fn open(path: &Path, create: bool) -> Result<Arc<Self>> {
+        let mut writer = connect(path, create)?;
+        let identity = identify(path)?;
+        let reader = connect(path, false)?;
+        if identify(path)? != identity {
+            return Err(
+                Failure::Refused("the file was replaced while it was opened; try again".to_owned()).at(path)
+            );
+        }
+        let log = LogGrowth::new();
+        log.watch(&mut writer).map_err(|error| Failure::from(error).at(path))?;
+        Ok(Arc::new_cyclic(|myself| Self {
+            path: path.to_owned(),
+            identity,
+            writer: Mutex::new(Some(writer)),
+            reader: Mutex::new(Some(reader)),
+            in_use: AtomicBool::new(true),
+            shared_memory: OnceLock::new(),
+            log,
+            attachment: OnceLock::new(),
+            myself: Weak::clone(myself),
+        }))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn identity(&self) -> FileIdentity {
+        self.identity
+    }
+
+    /// Whether anybody wants the database. Certain only while a connection of it is held.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.in_use.load(Ordering::Acquire)
+    }
+
+    /// The writing connection, if it is free or becomes so within microseconds.
+    pub(crate) fn try_writer(&self) -> Result<Borrowed<'_>, Unavailable> {
+        try_borrow(&self.writer)
+    }
+
+    /// The writing connection, waited for. It is held for microseconds, or for a checkpoint.
+    pub(crate) fn writer(&self) -> Result<Borrowed<'_>, Unavailable> {
+        borrowed(lock(&self.writer))
+    }
+
+    /// A connection to read with: the reading one, or the writing one while a checkpoint keeps the other.
+    pub(crate) fn try_reader(&self) -> Result<Borrowed<'_>, Unavailable> {
+        match try_borrow(&self.reader) {
+            Err(Unavailable::Taken) => try_borrow(&self.writer),
+            reader => reader,
+        }
+    }
+
+    /// What another module keeps for this database for as long as the pair is open, in all threads.
+    pub(crate) fn attachment<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Result<Arc<T>> {
+        let attachment = self.attachment.get_or_init(|| Arc::new(make()));
+        Arc::clone(attachment)
+            .downcast()
+            .map_err(|_| Error::Defect("two kinds of state were attached to one database".to_owned()))
+    }
+
+    /// To be called after each commit, with the writer still held.
+    pub(crate) fn after_commit(&self, writer: &Connection) {
+        match self.log.due() {
+            Due::Nothing => {}
+            Due::Background => self.schedule_checkpoint(Duration::ZERO),
+            // The commit has succeeded; that the log is long is no reason to fail it.
+            Due::InTheCall => drop(checkpoint(writer)),
+        }
+    }
+
+    /// Runs `work` with both connections, waiting for their present users.
+    pub(super) fn with_connections<T>(
+        &self,
+        work: impl FnOnce(&Connection, &Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let (writer, reader) = (lock(&self.writer), lock(&self.reader));
+        match (writer.as_ref(), reader.as_ref()) {
+            (Some(writer), Some(reader)) => work(writer, reader),
+            _ => Err(Failure::Refused("the database was closed while it was opened".to_owned())),
+        }
+    }
+
+    /// Takes down what closing and checkpoints need to know, once the database is in WAL mode.
+    pub(super) fn note_layout(&self, writer: &Connection, reader: &Connection) -> Result<(), Failure> {
+        let page_size: i64 = writer.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        self.log.set_page_size(u64::try_from(page_size).unwrap_or(4096));
+        // A first read by each makes SQLite attach to the log.
+        for connection in [writer, reader] {
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        }
+        if self.shared_memory.get().is_none()
+            && let Ok(path) = self.path.canonicalize()
+            && let Ok(Some(identity)) = FileIdentity::of(&beside(&path, "-shm"))
+        {
+            let _ = self.shared_memory.set(identity);
+        }
+        Ok(())
+    }
+
+    /// Marks a parked pair as wanted again.
+    pub(super) fn revive(&self) {
+        self.in_use.store(true, Ordering::Release);
+    }
+
+    /// Closes the pair if that takes no lock away from anybody else in this process; else parks it. Says whether it
+    /// closed. Waits for a call in progress.
+    pub(super) fn close_or_park(&self) -> bool {
+        let mut writer = lock(&self.writer);
+        let mut reader = lock(&self.reader);
+        self.in_use.store(false, Ordering::Release);
+        let alone = descriptors::are_all_ours(self.identity, FILE_DESCRIPTORS)
+            && self
+                .shared_memory
+                .get()
+                .is_none_or(|file| descriptors::are_all_ours(*file, SHARED_MEMORY_DESCRIPTORS));
+        if !alone {
+            return false;
+        }
+        if !self.is_in_place() {
+            // SQLite removes the log by name: it would be the log of the file that took this one's place.
+            for connection in [&*writer, &*reader].into_iter().flatten() {
+                let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            }
+        }
+        // In this order: the last one closed wants the file's lock for itself, to fold the log in and remove it,
+        // and would be kept from it by the shared lock on the other's descriptor.
+        *reader = None;
+        *writer = None;
+        true
+    }
+
+    /// Whether the path still leads to the file that is open here.
+    pub(crate) fn is_in_place(&self) -> bool {
+        matches!(FileIdentity::of(&self.path), Ok(Some(identity)) if identity == self.identity)
+    }
+
+    fn schedule_checkpoint(&self, delay: Duration) {
+        let chore: Weak<dyn Chore> = Weak::<Self>::clone(&self.myself);
+        housekeeping::schedule(chore, delay);
+    }
+}
+
+impl Chore for Database {
+    /// A checkpoint.
+    fn run(&self) {
+        match try_borrow(&self.reader) {
+            // A failure leaves the log as it is: the next checkpoint meets the same pages again.
+            Ok(reader) if self.is_in_use() => drop(checkpoint(&reader)),
+            Ok(_) | Err(Unavailable::Closed) => {}
+            Err(Unavailable::Taken) => self.schedule_checkpoint(Duration::from_millis(1)),
+        }
+    }
+}
+
+fn connect(path: &Path, create: bool) -> Result<Connection> {
+    // No mutexes inside SQLite: every connection is behind one of ours.
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, create);
+    let connect = || {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::ZERO)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        // Else SQLite may compile a prepared statement anew whenever its parameters change.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        Ok(connection)
+    };
+    connect().map_err(|error: rusqlite::Error| Failure::from(error).at(path))
+}
+
+fn identify(path: &Path) -> Result<FileIdentity> {
+    match FileIdentity::of(path) {
+        Ok(Some(identity)) => Ok(identity),
+        Ok(None) => {
+            Err(Failure::Refused("the file was removed while it was opened; try again".to_owned()).at(path))
+        }
+        Err(source) => Err(Error::Io { action: "look at", path: path.to_owned(), source }),
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn lock(connection: &Mutex<Option<Connection>>) -> MutexGuard<'_, Option<Connection>> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn borrowed(guard: MutexGuard<'_, Option<Connection>>) -> Result<Borrowed<'_>, Unavailable> {
+    if guard.is_some() { Ok(Borrowed(guard)) } else { Err(Unavailable::Closed) }
+}
+
+fn try_borrow(connection: &Mutex<Option<Connection>>) -> Result<Borrowed<'_>, Unavailable> {
+    for _ in 0..SPINS {
+        match connection.try_lock() {
+            Ok(guard) => return borrowed(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return borrowed(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+        }
+    }
+    Err(Unavailable::Taken)
+}

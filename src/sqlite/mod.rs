@@ -1,0 +1,34 @@
+//! The SQLite layer: a database that is shared with code we don't control.
+//!
+//! The file belongs to the whole application, whose own copy of SQLite opens it in the same process. Hence:
+//!
+//! - [`lock_shim`] gives our copy locks that the other copy can't drop;
+//! - [`registry`] keeps one pair of connections for each database and process, and closes them only when that drops
+//!   none of the other copy's locks ([`descriptors`]);
+//! - [`database`] is that pair: one connection writes, the other reads and checkpoints;
+//! - [`start_lock`] lets processes prepare a database one after another;
+//! - [`checkpoint`] and [`housekeeping`] keep the log short without making callers wait.
+//!
+//! Nothing here knows what the tables are for.
+
+mod backoff;
+mod checkpoint;
+mod database;
+mod descriptors;
+mod failure;
+mod file_identity;
+mod housekeeping;
+mod lock_shim;
+mod preparation;
+mod registry;
+mod start_lock;
+mod transaction;
+
+pub(crate) use backoff::Backoff;
+pub(crate) use database::{Borrowed, Database, Unavailable};
+pub(crate) use failure::Failure;
+pub(crate) use file_identity::FileIdentity;
+pub(crate) use housekeeping::{Chore, schedule};
+pub(crate) use preparation::Preparation;
+pub(crate) use registry::{DatabaseHandle, Missing, open, removed};
+pub(crate) use transaction::{Durability, WriteTransaction};
