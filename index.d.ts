@@ -1,0 +1,443 @@
+/** A phase of a task. At run time any string is a phase; one that is not listed here is of severity `medium`. */
+export type WorkPhase =
+  | 'STRATEGIZE'
+  | 'SPEC'
+  | 'PLAN'
+  | 'AFP_ALIGNMENT'
+  | 'THINK'
+  | 'IMPLEMENT'
+  | 'VERIFY'
+  | 'REVIEW'
+  | 'PR'
+  | 'MONITOR'
+
+/** How much a drift matters. */
+export type DriftSeverity = 'none' | 'low' | 'medium' | 'high'
+
+/** Who holds leases, and for how long. */
+export interface PhaseLeaseOptions {
+  /** How long a lease lasts, in seconds; greater than 0, may be fractional. Default 300. */
+  leaseDuration?: number
+  /** How often a lease may be renewed; a whole number from 0 on. Default 10. */
+  maxRenewals?: number
+  /**
+   * The holder's identity: two managers with one id are one holder. Not empty.
+   * Default `<HOSTNAME or unknown>-<pid>-<8 hexadecimal digits>`.
+   */
+  agentId?: string
+}
+
+/**
+ * What an agent is asked to do in one phase of a task.
+ *
+ * Hashed are phase, taskId, requirements, qualityGates, artifacts, contextSummary, personaHash, agentType and
+ * modelVersion; the order within the three lists does not matter.
+ */
+export interface PromptSpec {
+  /** The phase. It must not contain a colon. */
+  phase: WorkPhase | (string & {})
+  /** The task. */
+  taskId: string
+  /** When the prompt was made; neither hashed nor recorded. */
+  timestamp: string
+  /** What is required. */
+  requirements: string[]
+  /** What will be checked. */
+  qualityGates: string[]
+  /** What the work is on. */
+  artifacts: string[]
+  /** The context, of any length. */
+  contextSummary: string
+  /** A hash of the persona that the agent takes on. */
+  personaHash?: string
+  /** The persona in words. */
+  personaSummary?: string
+  /** The kind of agent. */
+  agentType?: string
+  /** The model and its version. */
+  modelVersion?: string
+  /** Ignored. */
+  promptHash?: string
+  /** Ignored. */
+  promptPreview?: string
+  /** Ignored. */
+  promptSlots?: unknown
+  /** Ignored. */
+  variantId?: string
+}
+
+/** A record of the attestations log. Records of older versions lack the fields marked as optional. */
+export interface PromptAttestation {
+  /** Names the record (UUID). */
+  attestation_id: string
+  /** The task. */
+  task_id: string
+  /** The phase. */
+  phase: WorkPhase
+  /** The SHA-256 of the prompt. */
+  prompt_hash: string
+  /** The baseline that it was compared with. Absent at the first attestation. */
+  baseline_hash?: string
+  /** Whether the two differ. */
+  drift_detected: boolean
+  /** Both hashes, by their first 8 digits, if they differ. */
+  drift_details?: string
+  /** When the record was made (ISO 8601, milliseconds, Z). */
+  timestamp: string
+  /** The prompt's persona. */
+  persona_hash?: string
+  /** The persona in words. */
+  persona_summary?: string
+  /** Whether the persona differs from the baseline's. */
+  persona_drift?: boolean
+  /** The kind of agent. */
+  agent_type?: string
+  /** The model and its version. */
+  prompt_version?: string
+  /** How much the drift matters. */
+  severity?: DriftSeverity
+  /** The version of the baseline, from 1. */
+  baseline_version?: number
+}
+
+/** What is noted when a baseline is reset. */
+export interface BaselineUpdateOptions {
+  /** Who resets it. */
+  updatedBy?: string
+  /** Why. */
+  reason?: string
+  /** A name for the new version. */
+  versionTag?: string
+  /** When (ISO 8601). Default now. */
+  timestamp?: string
+}
+
+/** Further facts about a transition. */
+export interface TransitionMetadata {
+  /** The kind of agent. */
+  agentType?: string
+  /** How long the phase took, in milliseconds; finite. */
+  durationMs?: number
+  /** A hash of the agent's persona. */
+  personaHash?: string
+}
+
+/** An entry of the ledger. */
+export interface LedgerEntry {
+  /** Names the entry (UUID). */
+  entry_id: string
+  /** When it was appended (ISO 8601, milliseconds, Z). */
+  timestamp: string
+  /** The `entry_hash` of the entry before; `'genesis'` in the first. */
+  previous_hash: string
+  /**
+   * The SHA-256 of `JSON.stringify` of entry_id, timestamp, previous_hash, task_id, from_phase, to_phase,
+   * evidence_artifacts, evidence_validated, agent_type and duration_ms, in this order, absent ones left out.
+   */
+  entry_hash: string
+  /** The task. */
+  task_id: string
+  /** The phase that was left; null at the beginning. */
+  from_phase: WorkPhase | null
+  /** The phase that was entered. */
+  to_phase: WorkPhase
+  /** What shows that the work was done. */
+  evidence_artifacts: string[]
+  /** Whether somebody has checked it. */
+  evidence_validated: boolean
+  /** A hash of the agent's persona. */
+  persona_hash?: string
+  /** The kind of agent. */
+  agent_type?: string
+  /** How long the phase took, in milliseconds. */
+  duration_ms?: number
+  /** The SHA-256 of `JSON.stringify` of entry_hash and persona_hash, if there is a persona. */
+  persona_seal?: string
+}
+
+/** For how long, and how often, to try to acquire a lock. The wait ends at whichever limit comes first. */
+export interface LockOptions {
+  /** The longest wait, in milliseconds from 0 on; 0 tries once. Default 5000. */
+  timeout?: number
+  /**
+   * The time in milliseconds, from 0 on, that one of `maxRetries` stands for. A lock that becomes free is taken at
+   * once, not at the end of a pause. Default 50.
+   */
+  retryDelay?: number
+  /** The number of attempts; a whole number, 0 never acquires. Default 100. */
+  maxRetries?: number
+}
+
+/**
+ * Runs an operation while holding the lock on a file (see {@link acquireLock}), and releases the lock whether the
+ * operation resolves or throws.
+ *
+ * @param lockPath the file to lock
+ * @param operation what to do; not re-entrant: it must not ask for the same lock
+ * @param options how long and how often to try
+ * @returns what the operation returns or resolves to
+ * @throws {FileLockError} `LOCK_NOT_ACQUIRED` with the message `Failed to acquire lock: <path>`; `INVALID_ARGUMENT`
+ * for bad arguments
+ */
+export declare function withFileLock<T>(
+  lockPath: string,
+  operation: () => T | PromiseLike<T>,
+  options?: LockOptions,
+): Promise<T>
+
+/** Which events are logged. */
+export type LogLevel = 'info' | 'warning' | 'error' | 'silent'
+
+/** Something worth telling a person. */
+export interface LogEvent {
+  /** How much it matters. */
+  level: 'info' | 'warning' | 'error'
+  /** What happened. */
+  message: string
+  /** When (ISO 8601, milliseconds, Z). */
+  timestamp: string
+  /** Further facts, such as `file`, `code` and `error`. */
+  [field: string]: string
+}
+
+/**
+ * Sends events to a function instead of standard error, where each is one line of JSON. It is called soon after the
+ * event, from the event loop, and counts for all threads of the process.
+ *
+ * @param logger the function; null goes back to standard error
+ * @throws {DriftlockError} `INVALID_ARGUMENT` for anything else
+ */
+export declare function setLogger(logger: ((event: LogEvent) => void) | null): void
+
+/** The base of all errors of this package. */
+export declare class DriftlockError extends Error {
+  constructor(code: string, message: string, options?: ErrorOptions)
+  /**
+   * Names the kind of failure and stays the same from version to version: `INVALID_ARGUMENT`, `IO`, `DATABASE`,
+   * `DATABASE_LOCKED`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`, `PLATFORM_UNSUPPORTED` or `DEFECT`.
+   */
+  readonly code: string
+}
+
+/** Thrown and rejected with by {@link PhaseLeaseManager}. */
+export declare class LeaseError extends DriftlockError {}
+
+/** Thrown and rejected with by {@link PromptAttestationManager}. */
+export declare class AttestationError extends DriftlockError {}
+
+/** Thrown and rejected with by {@link PhaseLedger}. */
+export declare class LedgerError extends DriftlockError {}
+
+/** Rejected with by {@link withFileLock}. */
+export declare class FileLockError extends DriftlockError {}
+
+/**
+ * The history of phase transitions, each entry chained to the one before it by its hash, so that a change is seen.
+ *
+ * It is kept in `<workspaceRoot>/state/process/ledger.jsonl`, one entry a line. Any number of processes may append:
+ * the chain stays whole. An entry whose append has resolved survives the death of the process, and a power cut once
+ * the operating system has written it back.
+ */
+export declare class PhaseLedger {
+  /**
+   * The ledger of a workspace. Does no I/O.
+   *
+   * @param workspaceRoot the workspace's folder
+   * @throws {LedgerError} `INVALID_ARGUMENT` if the folder is undefined, empty or no string
+   */
+  constructor(workspaceRoot: string)
+  /** Makes the folder of the ledger. Rejects with a {@link LedgerError} (`IO`) if that can't be done. */
+  initialize(): Promise<void>
+  /** Whether there is a ledger file. */
+  exists(): Promise<boolean>
+  /**
+   * Appends the transition of a task from one phase to the next.
+   *
+   * Rejects with a {@link LedgerError}: `INVALID_ARGUMENT` for arguments of a wrong type; `IO` or `JOURNAL_LOCKED`
+   * if it can't be written, and then nothing was.
+   *
+   * @param fromPhase the phase that is left, or null at the beginning
+   * @param toPhase the phase that is entered
+   * @param evidenceArtifacts what shows that the work was done
+   * @param evidenceValidated whether somebody has checked it
+   * @param metadata further facts about the transition
+   */
+  appendTransition(taskId: string, fromPhase: WorkPhase | (string & {}) | null, toPhase: WorkPhase | (string & {}), evidenceArtifacts: string[], evidenceValidated: boolean, metadata?: TransitionMetadata): Promise<LedgerEntry>
+  /**
+   * Reads the whole file and checks each entry's hash and its place in the chain. Does not reject: what keeps the
+   * file from being read is told in `error`.
+   */
+  verify(): Promise<VerificationResult>
+  /** The entries of a task, oldest first; empty if there are none or the ledger can't be read (the log says so). */
+  getTaskHistory(taskId: string): Promise<LedgerEntry[]>
+  /** The phase that a task entered last; null if it entered none or the ledger can't be read (the log says so). */
+  getCurrentPhase(taskId: string): Promise<WorkPhase | null>
+  /** What is in the ledger; zeros if it can't be read (the log says so). */
+  getStats(): Promise<LedgerStats>
+}
+
+/**
+ * Records which prompt an agent got in each phase of a task, and tells whether it has drifted from its baseline.
+ *
+ * The first prompt of a task and phase becomes the baseline. Everything is kept in three files below
+ * `<workspaceRoot>/state/process/`: the log `prompt_attestations.jsonl`, the baselines `prompt_baselines.json` and
+ * the log of resets `prompt_baseline_updates.jsonl`. They are current when a call resolves, whatever other
+ * processes do at the same time; what was acknowledged survives the death of the process, and a power cut once the
+ * operating system has written it back.
+ */
+export declare class PromptAttestationManager {
+  /**
+   * A manager for a workspace. Does no I/O.
+   *
+   * @param workspaceRoot the workspace's folder
+   * @throws {AttestationError} `INVALID_ARGUMENT` if the folder is undefined, empty or no string
+   */
+  constructor(workspaceRoot: string)
+  /**
+   * Makes `state/process/`, an empty baselines file and an empty log of resets where they are absent.
+   *
+   * Rejects with an {@link AttestationError} (`IO`) if that can't be done.
+   */
+  initialize(): Promise<void>
+  /**
+   * Compares a prompt with the baseline of its task and phase, and records that.
+   *
+   * Never rejects, so that it never blocks an agent. What can't be hashed (a list is missing, a number stands for
+   * a string, the phase has a colon) is not attested: `currentHash` is then empty. If something can't be read or
+   * written the answer holds what is still known, and `error` says what went wrong.
+   *
+   * @param spec the prompt; it is left as it is
+   */
+  attest(spec: PromptSpec): Promise<DriftAnalysis>
+  /**
+   * The records of a task as they stand in the log, oldest first; empty if there are none. Lines of the log that
+   * can't be read are left out (`getDriftStats().damagedLines` counts them).
+   *
+   * Rejects with an {@link AttestationError}: `INVALID_ARGUMENT` if the task is no string, `IO` if the log can't
+   * be read.
+   */
+  getAttestationHistory(taskId: string): Promise<PromptAttestation[]>
+  /**
+   * How often prompts have drifted, over all records; zeros without any.
+   *
+   * Rejects with an {@link AttestationError} (`IO`) if the log can't be read.
+   */
+  getDriftStats(): Promise<DriftStats>
+  /**
+   * Sets the baseline of a task and phase, whatever it was: its version is one more than before, or 1, and it is
+   * no longer for a persona. The log of resets gets a line.
+   *
+   * Rejects with an {@link AttestationError}: `INVALID_ARGUMENT` for arguments of a wrong type, an empty hash or a
+   * phase with a colon; `IO` or `JOURNAL_LOCKED` if it can't be written.
+   *
+   * @param newHash the new baseline, usually a `currentHash` that `attest` has given
+   */
+  resetBaseline(taskId: string, phase: WorkPhase | (string & {}), newHash: string, options?: BaselineUpdateOptions): Promise<void>
+}
+
+/**
+ * Locks a file: at most one holder among all processes of this machine that use this function, until
+ * {@link releaseLock} or the end of the process.
+ *
+ * The operating system keeps the lock (`flock`), so a holder that dies frees it at once and a living holder is never
+ * robbed of it, however long it takes. Callers of one process are served in the order of their calls. Not
+ * re-entrant: who holds a lock and asks for it again waits in vain. While held, the file contains
+ * `{pid, hostname, acquiredAt}` as JSON; afterwards it is empty. Missing folders are made.
+ *
+ * Locks do not exclude between machines on network file systems.
+ *
+ * @param lockPath the file to lock
+ * @param options how long and how often to try
+ * @returns true if the lock was acquired; false if not, for whatever reason, bad arguments included (a warning in
+ * the log says which)
+ */
+export declare function acquireLock(lockPath: string, options?: LockOptions): Promise<boolean>
+
+/** The answer to an attestation. */
+export interface DriftAnalysis {
+  /** Whether the prompt differs from its baseline. */
+  hasDrift: boolean
+  /** The baseline that it was compared with. Absent at the first attestation. */
+  baselineHash?: string
+  /** The SHA-256 of the prompt, 64 lower-case hexadecimal digits. Empty if the prompt can't be hashed. */
+  currentHash: string
+  /** Both hashes, by their first 8 digits, if there is a drift. */
+  driftDetails?: string
+  /**
+   * How much the drift matters, by its phase: `high` in VERIFY, REVIEW and MONITOR, `low` in STRATEGIZE, SPEC,
+   * PLAN and AFP_ALIGNMENT, else `medium`; `none` without drift.
+   */
+  severity: DriftSeverity
+  /** What to do about it. Absent if the prompt can't be hashed. */
+  recommendation?: string
+  /** Whether the prompt and its baseline are both for a persona, and for different ones. */
+  personaDrift: boolean
+  /** Both personas, by the first 16 digits of their hashes, if they differ. */
+  personaDetails?: string
+  /**
+   * What went wrong, if anything did: an attestation never blocks an agent, so the answer then holds what is still
+   * known. The log has a warning too.
+   */
+  error?: string
+  /** The stable code of what went wrong. */
+  errorCode?: string
+}
+
+/** How often prompts have drifted, over all records of the log. */
+export interface DriftStats {
+  /** All attestations. */
+  totalAttestations: number
+  /** Those that found a drift. */
+  driftDetections: number
+  /** The share of attestations that found a drift, from 0 to 1; 0 without any. */
+  driftRate: number
+  /** How many there were of each severity that was seen; `unknown` for older records of a drift. */
+  severityCounts: Record<string, number>
+  /** Lines of the log that can't be read and are not counted above. Absent if there are none. */
+  damagedLines?: number
+}
+
+/** What is in a ledger. */
+export interface LedgerStats {
+  /** All entries. */
+  totalEntries: number
+  /** The number of different tasks. */
+  uniqueTasks: number
+  /** The first entry's timestamp (ISO 8601). Absent if there is none. */
+  oldestEntry?: string
+  /** The last entry's timestamp (ISO 8601). Absent if there is none. */
+  newestEntry?: string
+  /** The last entry's hash; `'genesis'` if there is none. */
+  lastHash: string
+  /** Lines that can't be read and are not counted above. Absent if there are none. */
+  damagedLines?: number
+}
+
+/**
+ * Releases a lock that this process holds. No error if it holds none; the locks of other processes stay.
+ *
+ * @param lockPath the file that was locked
+ */
+export declare function releaseLock(lockPath: string): Promise<void>
+
+/**
+ * Sets which events are logged: those of this level and above. Overrides the environment variable `DRIFTLOCK_LOG`.
+ *
+ * @param level `'info'`, `'warning'` (the default), `'error'` or `'silent'`
+ * @throws {DriftlockError} `INVALID_ARGUMENT` for anything else
+ */
+export declare function setLogLevel(level: LogLevel): void
+
+/** What the check of a ledger found. */
+export interface VerificationResult {
+  /** Whether the ledger is whole. No file is as good as an empty one. */
+  valid: boolean
+  /** The number of entries; 0 if a line is not JSON or the file can't be read. */
+  entries_checked: number
+  /** The first entry, counted from 0, that does not follow the one before it. The check ends there. */
+  broken_chain_at?: number
+  /** The `entry_id`s of entries whose content is not what their hashes say. */
+  tampered_entries?: string[]
+  /** Why the ledger could not be read to its end. */
+  error?: string
+}

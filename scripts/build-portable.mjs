@@ -1,0 +1,17 @@
+// Builds a binary for Linux that runs wherever Node 20 does (glibc 2.28), into artifacts/. An ordinary build needs the
+// glibc of the machine that it was built on. zig is the linker and the C compiler.
+//
+//   node scripts/build-portable.mjs [TARGET...]        default: x86_64-unknown-linux-gnu
+import { join } from 'node:path'
+import { outputOf, root, run } from './lib.mjs'
+import { toolsOf } from './tools.mjs'
+
+const targets = process.argv.slice(2)
+if (targets.length === 0) targets.push('x86_64-unknown-linux-gnu')
+const installed = outputOf('cargo-zigbuild', ['--version']) && outputOf('zig', ['version'])
+const env = installed ? process.env : toolsOf('release-tools.txt')
+for (const target of targets) {
+  const versioned = target.endsWith('-gnu') ? `${target}.2.28` : target
+  const options = ['--target', versioned, '--cross-compile', '--output-dir', 'artifacts']
+  run(process.execPath, [join(root, 'scripts/build.mjs'), ...options], { env })
+}
