@@ -35,20 +35,31 @@ function loadBinding() {
     return require('./binding.js')
   } catch (cause) {
     const platform = thisPlatform()
-    const advice = PLATFORMS.includes(platform)
-      ? `its package driftlock-${platform} is missing or can't be loaded; install again on this machine, ` +
-        'with optional dependencies (no --omit=optional, no node_modules copied from another platform)'
-      : `binaries exist for ${PLATFORMS.join(', ')}; elsewhere build it from source with Rust: npm run build`
-    throw new DriftlockError('PLATFORM_UNSUPPORTED', `driftlock has no binary for ${platform}: ${advice}`, { cause })
+    const broken = whyNotLoaded(cause)
+    const message = !PLATFORMS.includes(platform)
+      ? `driftlock has no binary for ${platform}. Binaries exist for ${PLATFORMS.join(', ')}; ` +
+        'elsewhere build it from source with Rust: npm run build'
+      : broken
+        ? `driftlock's binary for ${platform} can't be loaded: ${broken}`
+        : `driftlock's binary for ${platform}, the package driftlock-${platform}, is missing. Install again on this ` +
+          'machine and with optional dependencies: no --omit=optional, no node_modules copied from another platform'
+    throw new DriftlockError('PLATFORM_UNSUPPORTED', message, { cause })
   }
+}
+
+/** What the system says of a binary that is there: that it wants a newer C library, for example. */
+function whyNotLoaded(error) {
+  for (let reason = error; reason; reason = reason.cause) if (reason.code === 'ERR_DLOPEN_FAILED') return reason.message
+  return undefined
 }
 
 function thisPlatform() {
   const { platform, arch } = process
   if (platform === 'win32') return `${platform}-${arch}-msvc`
   if (platform !== 'linux') return `${platform}-${arch}`
-  const glibc = process.report?.getReport().header.glibcVersionRuntime
-  return `${platform}-${arch}-${glibc ? 'gnu' : 'musl'}`
+  // Without this the report resolves the addresses of open connections, which can take seconds.
+  process.report.excludeNetwork = true
+  return `${platform}-${arch}-${process.report.getReport().header.glibcVersionRuntime ? 'gnu' : 'musl'}`
 }
 
 async function withFileLock(lockPath, operation, options) {

@@ -1,0 +1,3 @@
+const driftlock = require('driftlock')
+
+console.log(JSON.stringify(Object.keys(driftlock).sort()))
