@@ -835,6 +835,7 @@ function __napiStampBindingTarget(exportsObject, target) {
 // linked import resolves to `undefined`.
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
+module.exports.PhaseLeaseManager = nativeBinding.PhaseLeaseManager
 module.exports.PhaseLedger = nativeBinding.PhaseLedger
 module.exports.PromptAttestationManager = nativeBinding.PromptAttestationManager
 module.exports.acquireLock = nativeBinding.acquireLock

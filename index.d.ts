@@ -232,6 +232,82 @@ export declare class LedgerError extends DriftlockError {}
 export declare class FileLockError extends DriftlockError {}
 
 /**
+ * Phase leases: at most one agent at a time in each phase of a task, among all processes of a machine that use the
+ * workspace.
+ *
+ * Leases are kept in `<workspaceRoot>/state/orchestrator.db` (SQLite, WAL, `synchronous = NORMAL`), which may also be
+ * used by other code. A lease survives the death of its holder's process and then ends by its duration; after a
+ * power cut the last leases may be gone, and none of the boot before keeps anybody out. Calls of one manager take
+ * effect in the order in which they are made, also if they are not awaited.
+ *
+ * A lease can end while its holder still works. Only a fencing token protects what the holder writes then.
+ */
+export declare class PhaseLeaseManager {
+  /**
+   * Opens the workspace's database, and makes it, its table and its folder where they are absent.
+   *
+   * @param workspaceRoot the workspace's folder
+   * @param options who the holder is and how long its leases last
+   * @throws {LeaseError} `INVALID_ARGUMENT` for bad arguments, before anything is touched; `IO` or `DATABASE` if
+   * the database can't be opened, `DATABASE_LOCKED` if other processes keep it busy
+   */
+  constructor(workspaceRoot: string, options?: PhaseLeaseOptions)
+  /**
+   * Acquires the lease of a task and phase, unless somebody holds it; this agent too is refused while it holds it.
+   * A lease that has ended is anybody's to acquire.
+   *
+   * A failure of the store is an answer (`'Internal error: …'`), also after `close()`. While another process holds
+   * the database's write lock the call waits, off the JavaScript thread, for up to 5 s. Rejects with a
+   * {@link LeaseError} (`INVALID_ARGUMENT`) for arguments of a wrong type only.
+   */
+  acquireLease(taskId: string, phase: WorkPhase | (string & {})): Promise<LeaseAcquisitionResult>
+  /**
+   * Prolongs the lease that this agent holds: it ends one duration from now. One that has ended can be renewed as
+   * long as nobody else has acquired it.
+   *
+   * A failure of the store is an answer. Rejects with a {@link LeaseError} (`INVALID_ARGUMENT`) for arguments of a
+   * wrong type only.
+   */
+  renewLease(taskId: string, phase: WorkPhase | (string & {})): Promise<LeaseRenewalResult>
+  /**
+   * Gives a lease back. Resolves to true if this agent held it, also if it had ended; to false if not, or if the
+   * store failed (the log says so). Rejects with a {@link LeaseError} (`INVALID_ARGUMENT`) for arguments of a
+   * wrong type only.
+   */
+  releaseLease(taskId: string, phase: WorkPhase | (string & {})): Promise<boolean>
+  /** Gives back all leases of this agent. Resolves to their number; to 0 if the store failed (the log says so). */
+  releaseAllLeases(): Promise<number>
+  /**
+   * Whether this agent holds the lease now: it has acquired it, and it has not ended. False if the store fails
+   * (the log says so) and for arguments of a wrong type.
+   */
+  holdsLease(taskId: string, phase: WorkPhase | (string & {})): boolean
+  /**
+   * The lease of a task and phase, whoever holds it and also if it has ended; null if there is none, if the store
+   * fails (the log says so) and for arguments of a wrong type.
+   */
+  getLease(taskId: string, phase: WorkPhase | (string & {})): PhaseLease | null
+  /**
+   * {@link PhaseLeaseManager.holdsLease}, after all calls made before it, and never on the JavaScript thread if it
+   * would have to wait. Rejects with a {@link LeaseError} (`INVALID_ARGUMENT`) for arguments of a wrong type.
+   */
+  holdsLeaseAsync(taskId: string, phase: WorkPhase | (string & {})): Promise<boolean>
+  /**
+   * {@link PhaseLeaseManager.getLease}, after all calls made before it, and never on the JavaScript thread if it
+   * would have to wait. Rejects with a {@link LeaseError} (`INVALID_ARGUMENT`) for arguments of a wrong type.
+   */
+  getLeaseAsync(taskId: string, phase: WorkPhase | (string & {})): Promise<PhaseLease | null>
+  /** The state of all leases of the workspace; zeros without any, and if the store fails (the log says so). */
+  getStats(): Promise<LeaseStats>
+  /**
+   * Lets go of the database; the leases stay. May be called again. Calls made before it that were not awaited
+   * still take effect, unless another process keeps the database busy; calls after it answer as on a failure of
+   * the store. Once it returns, nothing is written below the workspace any more.
+   */
+  close(): void
+}
+
+/**
  * The history of phase transitions, each entry chained to the one before it by its hash, so that a change is seen.
  *
  * It is kept in `<workspaceRoot>/state/process/ledger.jsonl`, one entry a line. Any number of processes may append:
@@ -397,6 +473,49 @@ export interface DriftStats {
   damagedLines?: number
 }
 
+/** The answer to an attempt to acquire a lease. */
+export interface LeaseAcquisitionResult {
+  /** Whether the caller has the lease now. */
+  acquired: boolean
+  /** The lease, if it was acquired. */
+  lease?: PhaseLease
+  /** Why it was not acquired: `'Lease already held by another agent'` or `'Internal error: …'`. */
+  reason?: string
+  /** Who holds it, if somebody does. */
+  holder?: string
+  /** In how many whole seconds the holder's lease ends, rounded down, never negative. */
+  expiresIn?: number
+}
+
+/** The answer to an attempt to renew a lease. */
+export interface LeaseRenewalResult {
+  /** Whether the lease was renewed. */
+  renewed: boolean
+  /** When it ends now (ISO 8601, milliseconds, Z), if it was renewed. */
+  expiresAt?: string
+  /**
+   * Why it was not renewed: `'Lease not held by this agent'`, `'Max renewals (N) exceeded'` or
+   * `'Internal error: …'`.
+   */
+  reason?: string
+}
+
+/** The state of all leases of a workspace. */
+export interface LeaseStats {
+  /** The leases in the table. */
+  totalLeases: number
+  /** Those of them that have not ended. */
+  activeLeases: number
+  /** Those of them that have ended and that nobody has taken over or released. */
+  expiredLeases: number
+  /** The mean duration, in seconds, of all holds that are over; 0 if none is. It may lag by a second. */
+  averageHoldTime: number
+  /** The highest number of renewals among the leases in the table. */
+  maxRenewals: number
+  /** How many acquisitions, of all processes, were refused because the lease was held. It may lag by a second. */
+  contentionEvents: number
+}
+
 /** What is in a ledger. */
 export interface LedgerStats {
   /** All entries. */
@@ -411,6 +530,33 @@ export interface LedgerStats {
   lastHash: string
   /** Lines that can't be read and are not counted above. Absent if there are none. */
   damagedLines?: number
+}
+
+/** The right of one agent to work on a phase of a task. */
+export interface PhaseLease {
+  /** Names this lease (UUID). It stays the same when the lease is renewed. */
+  lease_id: string
+  /** The task. */
+  task_id: string
+  /** The phase. */
+  phase: WorkPhase
+  /** The holder. */
+  agent_id: string
+  /** When it was acquired (ISO 8601, milliseconds, Z). */
+  acquired_at: string
+  /**
+   * When it ends unless it is renewed (ISO 8601, milliseconds, Z). By the wall clock at the time it was written;
+   * what counts is the time that passes, so setting the clock neither ends nor prolongs a lease.
+   */
+  expires_at: string
+  /** How often it was renewed. */
+  renewed_count: number
+  /**
+   * A whole number that is higher than that of every earlier lease of this task and phase, over releases,
+   * expiries, restarts, clock changes and power cuts. Whoever guards a resource can refuse a holder whose token
+   * is not the highest it has seen (Kleppmann, "How to do distributed locking", 2016).
+   */
+  fencing_token: number
 }
 
 /**
