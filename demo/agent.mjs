@@ -132,8 +132,8 @@ class Agent {
     const answer = await leases.acquireLease(taskId, phase);
     timings.add(answer.acquired ? 'acquire' : 'acquire (refused)', performance.now() - requestedAt);
     if (!answer.acquired) {
-      if (answer.holder !== undefined || !answer.reason.startsWith('Internal error')) this.counts.refused += 1;
-      else await this.#failed(answer.reason);
+      if (answer.holder !== undefined || !answer.reason?.startsWith('Internal error')) this.counts.refused += 1;
+      else await this.#failed(answer.reason ?? '');
       return undefined;
     }
     this.#failuresInRow = 0;

@@ -89,7 +89,8 @@ const describe = (stats) =>
 function describeKill({ agentId, taskId, phase, takenOverBy, takeOverMs, afterLeaseEndMs }) {
   const death = `${agentId} was killed while it held ${taskId}:${phase}`;
   if (takeOverMs === undefined || afterLeaseEndMs === undefined) return `${death}; nobody took over`;
-  const distance = formatDuration(Math.abs(afterLeaseEndMs));
+  // Both times come from clocks that tick in milliseconds.
+  const distance = `${Math.abs(afterLeaseEndMs)} ms`;
   const relation = `${distance} ${afterLeaseEndMs < 0 ? 'before' : 'after'} the end of the lease`;
   return `${death}; ${takenOverBy} took over ${formatDuration(takeOverMs)} later, ${relation}`;
 }
