@@ -17,11 +17,13 @@ async function main(options) {
   const { tasks, drift } = readInput(options);
   const workspace = openWorkspace(options.workspace);
   const fleet = new Fleet();
-  process.once('SIGINT', () => {
-    fleet.stop();
-    if (!options.workspace) rmSync(workspace, { recursive: true, force: true });
-    process.exit(130);
-  });
+  for (const [signal, code] of /** @type {const} */ ([['SIGINT', 130], ['SIGTERM', 143]])) {
+    process.once(signal, () => {
+      fleet.stop();
+      if (!options.workspace) rmSync(workspace, { recursive: true, force: true });
+      process.exit(code);
+    });
+  }
 
   const total = tasks.length * PHASES.length;
   console.log(`${options.agents} agents, ${tasks.length} tasks × ${PHASES.length} phases = ${total} transitions`);
