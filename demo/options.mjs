@@ -10,7 +10,8 @@ At the end an independent check reads the files and says whether each phase was 
 
   --agents N               agent processes (default 4)
   --tasks FILE             JSON lines with taskId, title, requirements[], contextSummary (default demo/tasks.jsonl)
-  --work MS                mean duration of the simulated work on a phase, in milliseconds (default 5, may be 0)
+  --work MS                mean duration of the simulated work on a phase, in ms (default 5; may be 0, but
+                           not with --kill)
   --drift N                change N prompts after their first attestation (default 0)
   --kill                   kill one agent while it holds a lease
   --lease-duration SECONDS how long a lease lasts (default 30; with --kill 2)
@@ -47,6 +48,8 @@ export function readOptions(args) {
     help: values.help ?? false,
   };
   if (kill && options.agents < 2) throw new UsageError('--kill needs at least two agents: somebody has to take over');
+  // Without work a lease is held for some 0.1 ms, too short to be sure of catching an agent with one.
+  if (kill && options.work < 1) throw new UsageError('--kill needs a --work of at least 1 ms');
   if (kill && process.platform === 'win32') throw new UsageError('--kill needs POSIX signals');
   return options;
 }

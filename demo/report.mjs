@@ -20,8 +20,8 @@ import { formatDuration } from './timings.mjs';
  * @property {AgentSummary[]} agents
  * @property {OperationSummary[]} operations milliseconds
  * @property {(import('./kill.mjs').KillRecord & {takeOverMs?: number, afterLeaseEndMs?: number})} [kill]
- * @property {Record<string, unknown>} leaseStats
- * @property {Record<string, unknown>} driftStats
+ * @property {object} leaseStats the package's own, as the next
+ * @property {object} driftStats
  * @property {{file: string, lines: number}} log
  * @property {string[]} violations
  */
@@ -79,11 +79,14 @@ function tableStyle() {
   };
 }
 
-/** @param {Record<string, unknown>} stats */
-const describe = (stats) =>
-  Object.entries(stats)
-    .map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
-    .join(', ');
+/** @param {object} stats */
+function describe(stats) {
+  const show = (/** @type {unknown} */ value) => {
+    if (typeof value === 'number') return Number.isInteger(value) ? count(value) : value.toPrecision(3);
+    return JSON.stringify(value);
+  };
+  return Object.entries(stats).map(([name, value]) => `${name} ${show(value)}`).join(', ');
+}
 
 /** @param {NonNullable<Report['kill']>} kill */
 function describeKill({ agentId, taskId, phase, takenOverBy, takeOverMs, afterLeaseEndMs }) {
