@@ -1,7 +1,7 @@
 // Starts the agents, lets them begin together, and collects what they report. It hands out no work.
 
-import { fork } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 
 /** @typedef {import('./agent.mjs').Assignment} Assignment */
 /** @typedef {import('./agent.mjs').AgentCounts} AgentCounts */
@@ -20,21 +20,21 @@ import { fileURLToPath } from 'node:url';
 
 /** @typedef {{agentId: string, taskId: string, phase: string, at: number}} Hold */
 
-const AGENT = fileURLToPath(new URL('./agent.mjs', import.meta.url));
+const AGENT = fileURLToPath(new URL('./agent.mjs', import.meta.url))
 
 export class Fleet {
   /** @type {AgentRecord[]} */
-  agents = [];
+  agents = []
   /** @type {(hold: Hold) => void} */
-  onHold = () => {};
+  onHold = () => {}
 
   /** The phases done, as far as the agents have reported. */
   get done() {
-    return this.agents.reduce((sum, agent) => sum + (agent.counts?.done ?? agent.done), 0);
+    return this.agents.reduce((sum, agent) => sum + (agent.counts?.done ?? agent.done), 0)
   }
 
   get running() {
-    return this.agents.filter((agent) => !agent.exit);
+    return this.agents.filter((agent) => !agent.exit)
   }
 
   /**
@@ -44,24 +44,24 @@ export class Fleet {
    */
   async prepare(count, assignment, logFile) {
     for (let number = 1; number <= count; number += 1) {
-      this.#start({ ...assignment, agentId: `agent-${number}` }, logFile);
+      this.#start({ ...assignment, agentId: `agent-${number}` }, logFile)
     }
-    await Promise.all(this.agents.map((agent) => agent.ready));
+    await Promise.all(this.agents.map((agent) => agent.ready))
   }
 
   /** All at once: a head start would let the first agent work alone for a while. */
   go() {
-    for (const agent of this.running) agent.process.send({ type: 'go' });
+    for (const agent of this.running) agent.process.send({ type: 'go' })
   }
 
   /** Resolves when no agent is left. */
   async ended() {
-    await Promise.all(this.agents.map((agent) => agent.ended));
+    await Promise.all(this.agents.map((agent) => agent.ended))
   }
 
   /** Ends what still runs. */
   stop() {
-    for (const agent of this.running) agent.process.kill('SIGKILL');
+    for (const agent of this.running) agent.process.kill('SIGKILL')
   }
 
   /**
@@ -70,27 +70,37 @@ export class Fleet {
    */
   #start(assignment, logFile) {
     // Structured clone keeps Maps, Sets and half surrogate pairs as they are.
-    const child = fork(AGENT, { serialization: 'advanced', stdio: ['ignore', logFile, logFile, 'ipc'] });
+    const child = fork(AGENT, { serialization: 'advanced', stdio: ['ignore', logFile, logFile, 'ipc'] })
     /** @type {AgentRecord} */
-    const agent = { agentId: assignment.agentId, process: child, done: 0, ready: Promise.resolve(), ended: Promise.resolve() };
-    this.agents.push(agent);
+    const agent = {
+      agentId: assignment.agentId,
+      process: child,
+      done: 0,
+      ready: Promise.resolve(),
+      ended: Promise.resolve(),
+    }
+    this.agents.push(agent)
     const exited = new Promise((resolve) => {
-      child.once('exit', (code, signal) => resolve((agent.exit = { code, signal })));
+      const end = (/** @type {number | null} */ code, /** @type {NodeJS.Signals | null} */ signal) => {
+        agent.exit = { code, signal }
+        resolve(undefined)
+      }
+      child.once('exit', end)
+      // A message to an agent that has just died fails too, but then its exit is what counts.
       child.on('error', () => {
-        // A message to an agent that has just died fails; its exit is what gets reported. One that never started has none.
-        if (child.pid === undefined) resolve((agent.exit = { code: null, signal: null }));
-      });
-    });
-    const disconnected = new Promise((resolve) => child.once('disconnect', () => resolve(undefined)));
-    let onReady = () => {};
-    agent.ready = Promise.race([exited, new Promise((resolve) => (onReady = () => resolve(undefined)))]);
-    agent.ended = exited.then(() => child.connected && disconnected);
+        if (child.pid === undefined) end(null, null)
+      })
+    })
+    const disconnected = new Promise((resolve) => child.once('disconnect', () => resolve(undefined)))
+    let onReady = () => {}
+    agent.ready = Promise.race([exited, new Promise((resolve) => (onReady = () => resolve(undefined)))])
+    agent.ended = exited.then(() => child.connected && disconnected)
     child.on('message', (/** @type {any} */ message) => {
-      if (message.type === 'ready') onReady();
-      else if (message.type === 'progress') agent.done = message.done;
-      else if (message.type === 'holding') this.onHold(message);
-      else if (message.type === 'result') Object.assign(agent, { counts: message.counts, timings: message.timings });
-    });
-    child.send({ type: 'prepare', assignment });
+      if (message.type === 'ready') onReady()
+      else if (message.type === 'progress') agent.done = message.done
+      else if (message.type === 'holding') this.onHold(message)
+      else if (message.type === 'result') Object.assign(agent, { counts: message.counts, timings: message.timings })
+    })
+    child.send({ type: 'prepare', assignment })
   }
 }

@@ -1,8 +1,8 @@
 // Kills one agent in the middle of its work and measures how long the others take to take over.
 
-import { setTimeout as sleep } from 'node:timers/promises';
-import { PhaseLeaseManager, PhaseLedger } from '../index.js';
-import { keyOf, nextPhase } from './tasks.mjs';
+import { setTimeout as sleep } from 'node:timers/promises'
+import { PhaseLeaseManager, PhaseLedger } from '../index.js'
+import { keyOf, nextPhase } from './tasks.mjs'
 
 /** @typedef {import('./fleet.mjs').Hold} Hold */
 
@@ -18,15 +18,15 @@ import { keyOf, nextPhase } from './tasks.mjs';
  */
 
 /** A stopped process may hold the ledger's lock; the question whether it has appended is then not answered. */
-const ANSWER_TIMEOUT = 250;
+const ANSWER_TIMEOUT = 250
 
 /** Signals are delivered a moment after the call that sends them. */
-const STOP_DELAY = 5;
+const STOP_DELAY = 5
 
 export class KillPlan {
   /** @type {KillRecord | undefined} */
-  record;
-  #busy = false;
+  record
+  #busy = false
 
   /**
    * @param {import('./fleet.mjs').Fleet} fleet
@@ -36,24 +36,24 @@ export class KillPlan {
    * @param {Set<string>} options.spare keys that must not be interrupted
    */
   constructor(fleet, { workspace, notBefore, spare }) {
-    this.fleet = fleet;
-    this.notBefore = notBefore;
-    this.spare = spare;
-    this.leases = new PhaseLeaseManager(workspace, { agentId: 'observer' });
-    this.ledger = new PhaseLedger(workspace);
+    this.fleet = fleet
+    this.notBefore = notBefore
+    this.spare = spare
+    this.leases = new PhaseLeaseManager(workspace, { agentId: 'observer' })
+    this.ledger = new PhaseLedger(workspace)
   }
 
   async initialize() {
-    await this.ledger.initialize();
+    await this.ledger.initialize()
   }
 
   /** @param {Hold} hold an agent says that it holds a lease, or held it a moment ago */
   async onHold(hold) {
-    if (this.record) this.#noteTakeOver(this.record, hold);
+    if (this.record) this.#noteTakeOver(this.record, hold)
     else if (!this.#busy && this.fleet.done >= this.notBefore && !this.spare.has(keyOf(hold.taskId, hold.phase))) {
-      this.#busy = true;
-      await this.#killIfHolding(hold);
-      this.#busy = false;
+      this.#busy = true
+      await this.#killIfHolding(hold)
+      this.#busy = false
     }
   }
 
@@ -63,18 +63,18 @@ export class KillPlan {
    * @param {Hold} hold
    */
   async #killIfHolding({ agentId, taskId, phase }) {
-    const victim = this.fleet.running.find((agent) => agent.agentId === agentId)?.process;
-    if (!victim?.kill('SIGSTOP')) return;
-    await sleep(STOP_DELAY);
-    const lease = this.leases.getLease(taskId, phase);
-    const current = await Promise.race([this.ledger.getCurrentPhase(taskId), sleep(ANSWER_TIMEOUT, 'unknown')]);
-    const isWorking = lease?.agent_id === agentId && current !== 'unknown' && nextPhase(current) === phase;
+    const victim = this.fleet.running.find((agent) => agent.agentId === agentId)?.process
+    if (!victim?.kill('SIGSTOP')) return
+    await sleep(STOP_DELAY)
+    const lease = this.leases.getLease(taskId, phase)
+    const current = await Promise.race([this.ledger.getCurrentPhase(taskId), sleep(ANSWER_TIMEOUT, 'unknown')])
+    const isWorking = lease?.agent_id === agentId && current !== 'unknown' && nextPhase(current) === phase
     if (!isWorking) {
-      victim.kill('SIGCONT');
-      return;
+      victim.kill('SIGCONT')
+      return
     }
-    this.record = { agentId, taskId, phase, killedAt: Date.now(), leaseEndsAt: Date.parse(lease.expires_at) };
-    victim.kill('SIGKILL');
+    this.record = { agentId, taskId, phase, killedAt: Date.now(), leaseEndsAt: Date.parse(lease.expires_at) }
+    victim.kill('SIGKILL')
   }
 
   /**
@@ -82,13 +82,13 @@ export class KillPlan {
    * @param {Hold} hold
    */
   #noteTakeOver(record, { agentId, taskId, phase, at }) {
-    if (record.takenOverAt !== undefined || taskId !== record.taskId || phase !== record.phase) return;
-    if (agentId === record.agentId) return;
-    record.takenOverBy = agentId;
-    record.takenOverAt = at;
+    if (record.takenOverAt !== undefined || taskId !== record.taskId || phase !== record.phase) return
+    if (agentId === record.agentId) return
+    record.takenOverBy = agentId
+    record.takenOverAt = at
   }
 
   close() {
-    this.leases.close();
+    this.leases.close()
   }
 }

@@ -1,7 +1,7 @@
 // The command line.
 
-import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 
 export const HELP = `Usage: npm run demo -- [options]
 
@@ -21,19 +21,19 @@ At the end an independent check reads the files and says whether each phase was 
   --help                   show this
 
 Exit code: 0 if all is well, 1 if the check found a violation or an agent failed, 2 for wrong usage.
-`;
+`
 
 /** Mistakes of the person at the keyboard: exit code 2. */
 export class UsageError extends Error {}
 
-const DEFAULT_TASKS = fileURLToPath(new URL('./tasks.jsonl', import.meta.url));
+const DEFAULT_TASKS = fileURLToPath(new URL('./tasks.jsonl', import.meta.url))
 
 /** @typedef {ReturnType<typeof readOptions>} Options */
 
 /** @param {string[]} args */
 export function readOptions(args) {
-  const values = parse(args);
-  const kill = values.kill ?? false;
+  const values = parse(args)
+  const kill = values.kill ?? false
   const options = {
     agents: integer('agents', values.agents ?? '4', 1, 64),
     tasks: values.tasks ?? DEFAULT_TASKS,
@@ -46,12 +46,12 @@ export function readOptions(args) {
     keep: values.keep ?? false,
     json: values.json,
     help: values.help ?? false,
-  };
-  if (kill && options.agents < 2) throw new UsageError('--kill needs at least two agents: somebody has to take over');
+  }
+  if (kill && options.agents < 2) throw new UsageError('--kill needs at least two agents: somebody has to take over')
   // Without work a lease is held for some 0.1 ms, too short to be sure of catching an agent with one.
-  if (kill && options.work < 1) throw new UsageError('--kill needs a --work of at least 1 ms');
-  if (kill && process.platform === 'win32') throw new UsageError('--kill needs POSIX signals');
-  return options;
+  if (kill && options.work < 1) throw new UsageError('--kill needs a --work of at least 1 ms')
+  if (kill && process.platform === 'win32') throw new UsageError('--kill needs POSIX signals')
+  return options
 }
 
 /** @param {string[]} args */
@@ -72,9 +72,9 @@ function parse(args) {
         json: { type: 'string' },
         help: { type: 'boolean', short: 'h' },
       },
-    }).values;
+    }).values
   } catch (error) {
-    throw new UsageError(/** @type {Error} */ (error).message);
+    throw new UsageError(/** @type {Error} */ (error).message)
   }
 }
 
@@ -85,16 +85,16 @@ function parse(args) {
  * @param {number} most
  */
 function number(name, text, least, most) {
-  const value = text.trim() === '' ? NaN : Number(text);
+  const value = text.trim() === '' ? NaN : Number(text)
   if (!(value >= least && value <= most)) {
-    throw new UsageError(`--${name} must be a number from ${least} to ${most}, not '${text}'`);
+    throw new UsageError(`--${name} must be a number from ${least} to ${most}, not '${text}'`)
   }
-  return value;
+  return value
 }
 
 /** @type {typeof number} */
 function integer(name, text, least, most) {
-  const value = number(name, text, least, most);
-  if (!Number.isInteger(value)) throw new UsageError(`--${name} must be a whole number, not '${text}'`);
-  return value;
+  const value = number(name, text, least, most)
+  if (!Number.isInteger(value)) throw new UsageError(`--${name} must be a whole number, not '${text}'`)
+  return value
 }

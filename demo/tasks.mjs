@@ -1,6 +1,6 @@
 // The work: which tasks there are, which phases each goes through, and what the prompt of each says.
 
-import { readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs'
 
 /**
  * @typedef {object} Task
@@ -12,8 +12,16 @@ import { readFileSync } from 'node:fs';
 
 /** The phases of a task, in order. */
 export const PHASES = /** @type {const} */ ([
-  'STRATEGIZE', 'SPEC', 'PLAN', 'AFP_ALIGNMENT', 'IMPLEMENT', 'VERIFY', 'REVIEW', 'PR', 'MONITOR',
-]);
+  'STRATEGIZE',
+  'SPEC',
+  'PLAN',
+  'AFP_ALIGNMENT',
+  'IMPLEMENT',
+  'VERIFY',
+  'REVIEW',
+  'PR',
+  'MONITOR',
+])
 
 /** @typedef {(typeof PHASES)[number]} Phase */
 
@@ -28,17 +36,17 @@ const GUIDANCE = {
   REVIEW: { role: 'reviewer', gates: ['no open finding of high severity'] },
   PR: { role: 'implementer', gates: ['branch is current', 'description links the evidence'] },
   MONITOR: { role: 'operator', gates: ['no new error in the logs'] },
-};
+}
 
 /** Callers of the package cut contexts at this many UTF-16 units, sometimes in the middle of a character. */
-const CONTEXT_LIMIT = 500;
+const CONTEXT_LIMIT = 500
 
 /**
  * The name of a (task, phase), written as in the baselines file.
  * @param {string} taskId
  * @param {string} phase
  */
-export const keyOf = (taskId, phase) => `${taskId}:${phase}`;
+export const keyOf = (taskId, phase) => `${taskId}:${phase}`
 
 /**
  * The phase that follows `current`; undefined after the last one.
@@ -46,11 +54,11 @@ export const keyOf = (taskId, phase) => `${taskId}:${phase}`;
  * @returns {Phase | undefined}
  */
 export function nextPhase(current) {
-  if (current === null) return PHASES[0];
-  const index = PHASES.indexOf(/** @type {Phase} */ (current));
+  if (current === null) return PHASES[0]
+  const index = PHASES.indexOf(/** @type {Phase} */ (current))
   // An unknown phase must not look like "before the first one".
-  if (index < 0) throw new Error(`The ledger names an unknown phase: ${current}`);
-  return PHASES[index + 1];
+  if (index < 0) throw new Error(`The ledger names an unknown phase: ${current}`)
+  return PHASES[index + 1]
 }
 
 /**
@@ -58,32 +66,32 @@ export function nextPhase(current) {
  * @returns {Task[]}
  */
 export function readTasks(path) {
-  const seen = new Set();
+  const seen = new Set()
   /** @type {Task[]} */
-  const tasks = [];
+  const tasks = []
   for (const [index, line] of readFileSync(path, 'utf8').split('\n').entries()) {
-    if (line.trim() === '') continue;
-    const where = `${path}:${index + 1}`;
-    let value;
+    if (line.trim() === '') continue
+    const where = `${path}:${index + 1}`
+    let value
     try {
-      value = JSON.parse(line);
+      value = JSON.parse(line)
     } catch (error) {
-      throw new Error(`${where}: not JSON (${/** @type {Error} */ (error).message})`);
+      throw new Error(`${where}: not JSON (${/** @type {Error} */ (error).message})`)
     }
-    const { taskId, title = '', requirements = [], contextSummary = '' } = value ?? {};
-    if (typeof taskId !== 'string' || taskId === '') throw new Error(`${where}: taskId is missing`);
-    if (seen.has(taskId)) throw new Error(`${where}: taskId ${taskId} was used before`);
+    const { taskId, title = '', requirements = [], contextSummary = '' } = value ?? {}
+    if (typeof taskId !== 'string' || taskId === '') throw new Error(`${where}: taskId is missing`)
+    if (seen.has(taskId)) throw new Error(`${where}: taskId ${taskId} was used before`)
     if (!Array.isArray(requirements) || requirements.some((entry) => typeof entry !== 'string')) {
-      throw new Error(`${where}: requirements is not a list of strings`);
+      throw new Error(`${where}: requirements is not a list of strings`)
     }
     if (typeof title !== 'string' || typeof contextSummary !== 'string') {
-      throw new Error(`${where}: title and contextSummary must be strings`);
+      throw new Error(`${where}: title and contextSummary must be strings`)
     }
-    seen.add(taskId);
-    tasks.push({ taskId, title, requirements, contextSummary });
+    seen.add(taskId)
+    tasks.push({ taskId, title, requirements, contextSummary })
   }
-  if (tasks.length === 0) throw new Error(`${path}: no tasks`);
-  return tasks;
+  if (tasks.length === 0) throw new Error(`${path}: no tasks`)
+  return tasks
 }
 
 /**
@@ -92,7 +100,7 @@ export function readTasks(path) {
  * @param {Phase} phase
  */
 export function promptFor(task, phase) {
-  const { role, gates } = GUIDANCE[phase];
+  const { role, gates } = GUIDANCE[phase]
   return {
     phase,
     taskId: task.taskId,
@@ -102,7 +110,7 @@ export function promptFor(task, phase) {
     artifacts: [`state/evidence/${task.taskId}/${phase.toLowerCase()}.md`],
     contextSummary: `${task.title}\n${task.contextSummary}`.slice(0, CONTEXT_LIMIT),
     agentType: role,
-  };
+  }
 }
 
 /**
@@ -111,24 +119,24 @@ export function promptFor(task, phase) {
  * @param {Phase} phase
  */
 export function changedPromptFor(task, phase) {
-  const prompt = promptFor(task, phase);
-  const last = prompt.requirements.at(-1) ?? '';
-  return { ...prompt, requirements: [...prompt.requirements.slice(0, -1), `${last} (changed after the baseline)`] };
+  const prompt = promptFor(task, phase)
+  const last = prompt.requirements.at(-1) ?? ''
+  return { ...prompt, requirements: [...prompt.requirements.slice(0, -1), `${last} (changed after the baseline)`] }
 }
 
 /**
- * The (task, phase) pairs whose prompt is changed on purpose: of all pairs, numbered task by task and in each task phase
- * by phase, those numbered floor(i * pairs / count) for i = 0 … count - 1. So they are spread evenly and known beforehand.
+ * The (task, phase) pairs whose prompt is changed on purpose: of all pairs, numbered from 0 task by task and in each
+ * task phase by phase, those numbered floor(i * pairs / count) for i = 0 … count - 1: evenly spread, and known beforehand.
  * @param {Task[]} tasks
  * @param {number} count
  * @returns {Set<string>} their keys
  */
 export function driftKeys(tasks, count) {
-  const pairs = tasks.length * PHASES.length;
-  const keys = new Set();
+  const pairs = tasks.length * PHASES.length
+  const keys = new Set()
   for (let i = 0; i < count; i += 1) {
-    const number = Math.floor((i * pairs) / count);
-    keys.add(keyOf(tasks[Math.floor(number / PHASES.length)].taskId, PHASES[number % PHASES.length]));
+    const number = Math.floor((i * pairs) / count)
+    keys.add(keyOf(tasks[Math.floor(number / PHASES.length)].taskId, PHASES[number % PHASES.length]))
   }
-  return keys;
+  return keys
 }
