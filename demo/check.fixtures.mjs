@@ -12,7 +12,9 @@ export const TASKS = [
 /** The prompts changed in it. */
 export const DRIFT = driftKeys(TASKS, 3)
 
+/** @returns {import('./results.mjs').Results} */
 export function healthyResults() {
+  /** @type {import('./results.mjs').Results} */
   const results = { ledger: [], attestations: [], baselines: {}, leases: [] }
   for (const task of TASKS) {
     for (const [index, phase] of PHASES.entries()) {
@@ -27,6 +29,12 @@ export function healthyResults() {
   return results
 }
 
+/**
+ * @param {{taskId: string}} task
+ * @param {string} phase
+ * @param {string} hash
+ * @param {Record<string, unknown>} changes
+ */
 export function attestation(task, phase, hash, changes) {
   return {
     attestation_id: randomUUID(),
@@ -41,7 +49,12 @@ export function attestation(task, phase, hash, changes) {
   }
 }
 
+/**
+ * @param {import('./tasks.mjs').Task} task
+ * @param {import('./tasks.mjs').Phase} phase
+ */
 export function drift(task, phase) {
+  /** @type {Record<string, string>} */
   const severities = { VERIFY: 'high', REVIEW: 'high', MONITOR: 'high', IMPLEMENT: 'medium', PR: 'medium' }
   return attestation(task, phase, promptHash(changedPromptFor(task, phase)), {
     baseline_hash: promptHash(promptFor(task, phase)),
@@ -50,6 +63,12 @@ export function drift(task, phase) {
   })
 }
 
+/**
+ * @param {string} taskId
+ * @param {string | null} from
+ * @param {string} to
+ * @param {string} hash
+ */
 export function transition(taskId, from, to, hash) {
   return {
     entry_id: randomUUID(),
@@ -66,7 +85,10 @@ export function transition(taskId, from, to, hash) {
   }
 }
 
-/** Makes the chain whole again, so that a test shows that the damage itself is found, not the broken chain. */
+/**
+ * Makes the chain whole again, so that a test shows that the damage itself is found, not the broken chain.
+ * @param {Record<string, any>[]} ledger
+ */
 export function rechain(ledger) {
   let previous = 'genesis'
   for (const entry of ledger) {

@@ -126,7 +126,8 @@ export function changedPromptFor(task, phase) {
 
 /**
  * The (task, phase) pairs whose prompt is changed on purpose: of all pairs, numbered from 0 task by task and in each
- * task phase by phase, those numbered floor(i * pairs / count) for i = 0 … count - 1: evenly spread, and known beforehand.
+ * task phase by phase, those numbered floor(i * pairs / count) for i = 0 … count - 1.
+ * So they are evenly spread, and known beforehand.
  * @param {Task[]} tasks
  * @param {number} count
  * @returns {Set<string>} their keys
