@@ -1,12 +1,12 @@
 import { fork, spawn, type ChildProcess } from 'node:child_process'
 import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import type BetterSqlite3 from 'better-sqlite3'
 import { onTestFinished } from 'vitest'
 
-export const packageEntry = fileURLToPath(new URL('../../index.js', import.meta.url))
-const sqliteEntry = createRequire(import.meta.url).resolve('better-sqlite3')
-const peerScript = fileURLToPath(new URL('./peer.mjs', import.meta.url))
+export const packageEntry = join(__dirname, '..', '..', 'index.js')
+const sqliteEntry = createRequire(__filename).resolve('better-sqlite3')
+const peerScript = join(__dirname, 'peer.mjs')
 
 export interface PeerContext {
   driftlock: typeof import('../../index.js')
