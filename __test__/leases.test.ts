@@ -87,7 +87,7 @@ describe('acquiring', () => {
     expect(refused).toMatchObject({ acquired: false, reason: HELD, holder: 'first' })
     expect(refused.lease).toBeUndefined()
     expect(Number.isInteger(refused.expiresIn)).toBe(true)
-    expect(refused.expiresIn).toBeLessThanOrEqual(99)
+    expect(refused.expiresIn).toBeLessThanOrEqual(100)
     expect(refused.expiresIn).toBeGreaterThan(80)
     expect(other.holdsLease('T', 'SPEC')).toBe(false)
     expect(other.getLease('T', 'SPEC')?.agent_id).toBe('first')

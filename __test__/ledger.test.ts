@@ -231,7 +231,9 @@ describe('verifying', () => {
     const { root, ledger } = await filled(6)
     await ledger.verify()
     const ids = readLines(ledgerPath(root)).map(({ entry_id }) => entry_id)
-    rewrite(root, (entries) => change(entries[3]))
+    rewrite(root, (entries) => {
+      change(entries[3])
+    })
     for (const reader of [ledger, new PhaseLedger(root)]) {
       const result = await reader.verify()
       expect(result).toMatchObject({ valid: false, entries_checked: 6, tampered_entries: [ids[3]] })
