@@ -91,6 +91,13 @@ describe('setLogger', () => {
     expect(event).toMatchObject({ level: 'warning', message: expect.stringMatching(/./), timestamp: expect.stringMatching(ISO_MS) })
   })
 
+  test('is told of a specification that can’t be hashed', async () => {
+    const events: Json[] = []
+    setLogger((event) => events.push(event))
+    await new PromptAttestationManager(makeWorkspace()).attest({ ...makeSpec(), taskId: 5 } as never)
+    await until(() => events.some(({ level }) => level === 'warning'), 'a warning comes')
+  })
+
   test('the level counts for it too', async () => {
     const events: Json[] = []
     setLogger((event) => events.push(event))
