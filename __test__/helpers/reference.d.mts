@@ -1,0 +1,4 @@
+import type { LedgerEntry, PromptSpec } from '../../index.js'
+
+export function promptHash(spec: PromptSpec): string
+export function entryHash(entry: LedgerEntry): string

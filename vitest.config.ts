@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  test: {
+    include: ['__test__/**/*.test.ts'],
+    // Native code, locks and signals are per process, so each file gets a process of its own.
+    pool: 'forks',
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
+    // What users import is the file as it is, loaded by Node itself and not rewritten by a bundler.
+    server: { deps: { external: [/\/index\.js$/] } },
+  },
+})
