@@ -77,11 +77,20 @@ async function withFileLock(lockPath, operation, options) {
   }
 }
 
+/** An event must reach somebody, and what the application's function throws must not end the process. */
+function callLogger(logger, event) {
+  try {
+    logger(JSON.parse(event))
+  } catch {
+    process.stderr.write(`${event}\n`)
+  }
+}
+
 function setLogger(logger) {
   if (logger != null && typeof logger !== 'function') {
     throw new DriftlockError('INVALID_ARGUMENT', `logger must be a function or null, got ${typeof logger}`)
   }
-  binding.__setLogSink(logger == null ? null : (event) => logger(JSON.parse(event)))
+  binding.__setLogSink(logger == null ? null : (event) => callLogger(logger, event))
 }
 
 exports.PhaseLeaseManager = binding.PhaseLeaseManager

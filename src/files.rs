@@ -74,6 +74,11 @@ pub fn private_options() -> OpenOptions {
     options
 }
 
+/// Takes all rights on a file from everybody but its owner, where the system has such rights and they are more.
+pub fn make_private(file: &File, metadata: &Metadata) -> io::Result<()> {
+    platform::restrict(file, metadata)
+}
+
 /// Opens a file, or makes it together with its folders if the options say so.
 pub fn open_with_folders(options: &OpenOptions, path: &Path) -> io::Result<File> {
     match options.open(path) {
@@ -116,7 +121,8 @@ pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
 
 #[cfg(unix)]
 mod platform {
-    use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+    use std::fs::Permissions;
+    use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 
     use super::{File, FileId, Metadata, OpenOptions, Path, Stamp, io};
 
@@ -142,6 +148,13 @@ mod platform {
 
     pub(super) fn make_private(options: &mut OpenOptions) {
         options.mode(0o600);
+    }
+
+    pub(super) fn restrict(file: &File, metadata: &Metadata) -> io::Result<()> {
+        if metadata.mode() & 0o777 == 0o600 {
+            return Ok(());
+        }
+        file.set_permissions(Permissions::from_mode(0o600))
     }
 
     pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -195,6 +208,10 @@ mod platform {
     }
 
     pub(super) fn make_private(_: &mut OpenOptions) {}
+
+    pub(super) fn restrict(_: &File, _: &Metadata) -> io::Result<()> {
+        Ok(())
+    }
 
     pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         file.seek_read(buffer, offset)

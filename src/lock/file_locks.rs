@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::os_lock::OsLock;
 use crate::clock::{Clock, SystemClock, iso_timestamp};
 use crate::error::{IoContext, Result};
-use crate::files::write_all_at;
+use crate::files::{make_private, write_all_at};
 use crate::patience::jitter;
 use crate::text::Text;
 
@@ -247,7 +247,9 @@ fn write_holder(lock: &OsLock) -> Result<()> {
     json.extend_from_slice(b"\"}");
     let file = lock.file();
     let write = || {
-        if file.metadata()?.len() > json.len() as u64 {
+        let metadata = file.metadata()?;
+        make_private(file, &metadata)?;
+        if metadata.len() > json.len() as u64 {
             file.set_len(0)?;
         }
         write_all_at(file, &json, 0)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use napi::bindgen_prelude::{Either, JsObjectValue, JsValue, Object, Unknown, Utf16String};
-use napi::{JsString, ValueType};
+use napi::{JsString, ValueType, sys};
 
 use crate::attestation::spec::Optional;
 use crate::error::{Error, Result};
@@ -115,7 +115,10 @@ pub(super) fn text_list(value: Unknown<'_>, argument: &'static str) -> Result<Ve
     let length = list.get_array_length().map_err(wrong)?;
     (0..length)
         .map(|position| {
-            let element: Unknown<'_> = list.get_element(position).map_err(wrong)?;
+            let element: Unknown<'_> = list.get_element(position).map_err(|error| {
+                forget_exception(&list);
+                wrong(error)
+            })?;
             text(element, argument).map_err(|_| Error::InvalidArgument {
                 argument,
                 expected,
@@ -151,8 +154,9 @@ impl<'env> Fields<'env> {
     /// A field as it is, undefined if it is not there.
     pub(super) fn get(&self, name: &'static str) -> Result<Option<Unknown<'env>>> {
         let Some(object) = &self.0 else { return Ok(None) };
-        let value: Unknown<'env> = object.get_named_property(name).map_err(|error| {
-            Error::InvalidArgument { argument: name, expected: "readable", actual: error.reason.clone() }
+        let value: Unknown<'env> = object.get_named_property(name).map_err(|_| {
+            forget_exception(object);
+            Error::InvalidArgument { argument: name, expected: "readable", actual: "an exception".to_owned() }
         })?;
         Ok((kind(&value) != ValueType::Undefined).then_some(value))
     }
@@ -188,6 +192,14 @@ impl<'env> Fields<'env> {
             Some(value) => text(value, name).map(Optional::Text),
         }
     }
+}
+
+/// Drops what a getter of the caller's object has thrown: it would else be thrown at the end of the call.
+#[allow(unsafe_code, reason = "napi has no safe call for this")]
+fn forget_exception(object: &Object<'_>) {
+    let mut exception = std::ptr::null_mut();
+    // SAFETY: the object belongs to the environment of this thread, and the pointer is valid for the write.
+    let _ = unsafe { sys::napi_get_and_clear_last_exception(object.value().env, &raw mut exception) };
 }
 
 fn kind(value: &Unknown<'_>) -> ValueType {

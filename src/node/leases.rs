@@ -369,8 +369,8 @@ fn key(task_id: Unknown<'_>, phase: Unknown<'_>) -> Result<(Text, Text)> {
 fn lease_options(options: Option<Unknown<'_>>) -> Result<LeaseOptions> {
     let fields = Fields::optional(options, "options")?;
     let seconds = |value: Unknown<'_>, name| {
-        let expected = "a number of seconds greater than 0, at most 3153600000 (100 years)";
-        number(value, name, expected, |number| number > 0.0 && number <= LONGEST_LEASE)
+        number(value, name, "a number of seconds greater than 0", |number| number > 0.0)?;
+        number(value, name, "at most 3153600000 seconds (100 years)", |number| number <= LONGEST_LEASE)
     };
     let duration = fields.read("leaseDuration", seconds)?.unwrap_or(300.0);
     #[allow(clippy::cast_possible_truncation, reason = "at most LONGEST_LEASE")]
