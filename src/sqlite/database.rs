@@ -185,12 +185,7 @@ impl Database {
         if !alone {
             return false;
         }
-        if !self.is_in_place() {
-            // SQLite removes the log by name: it would be the log of the file that took this one's place.
-            for connection in [&*writer, &*reader].into_iter().flatten() {
-                let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-            }
-        }
+        // Where another file took this one's place, SQLite leaves the log alone: it would be that file's.
         // In this order: the last one closed wants the file's lock for itself, to fold the log in and remove it,
         // and would be kept from it by the shared lock on the other's descriptor.
         *reader = None;
@@ -269,4 +264,75 @@ fn try_borrow(connection: &Mutex<Option<Connection>>) -> Result<Borrowed<'_>, Un
         }
     }
     Err(Unavailable::Taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(folder: &Path) -> Arc<Database> {
+        super::super::lock_shim::install();
+        let database = Database::open(&folder.join("file.db"), true).unwrap();
+        database
+            .with_connections(|writer, reader| {
+                writer.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)")?;
+                database.note_layout(writer, reader)
+            })
+            .unwrap();
+        database
+    }
+
+    #[test]
+    fn a_read_takes_the_writer_while_the_reader_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = opened(folder.path());
+        let checkpointing = database.try_reader().unwrap();
+        let reading = database.try_reader().unwrap();
+        assert_eq!(database.try_reader().err(), Some(Unavailable::Taken));
+        assert_eq!(database.try_writer().err(), Some(Unavailable::Taken));
+        drop((checkpointing, reading));
+        assert!(database.close_or_park());
+        assert_eq!(database.try_reader().err(), Some(Unavailable::Closed));
+        assert_eq!(database.writer().err(), Some(Unavailable::Closed));
+    }
+
+    #[test]
+    fn a_long_log_is_checkpointed_in_the_background_and_a_parked_pair_s_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = opened(folder.path());
+        let size = || std::fs::metadata(folder.path().join("file.db")).unwrap().len();
+        let write = || {
+            let writer = database.writer().unwrap();
+            writer.execute_batch("INSERT INTO t VALUES (zeroblob(6000000))").unwrap();
+            database.after_commit(&writer);
+        };
+        let before = size();
+        write();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while size() < 6_000_000 {
+            assert!(std::time::Instant::now() < deadline, "no checkpoint came");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(before < 6_000_000);
+
+        let other = std::fs::File::open(folder.path().join("file.db")).unwrap();
+        write();
+        assert!(!database.close_or_park());
+        let parked = size();
+        database.run();
+        assert_eq!(size(), parked);
+        drop(other);
+    }
+
+    #[test]
+    fn a_log_past_its_limit_is_checkpointed_in_the_call() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = opened(folder.path());
+        // The background's connection is kept from it.
+        let _reader = database.try_reader().unwrap();
+        let writer = database.writer().unwrap();
+        writer.execute_batch("INSERT INTO t VALUES (zeroblob(20000000))").unwrap();
+        database.after_commit(&writer);
+        assert!(std::fs::metadata(folder.path().join("file.db")).unwrap().len() > 20_000_000);
+    }
 }

@@ -45,8 +45,7 @@ pub(super) fn prepare(database: &Database, preparation: &dyn Preparation) -> Res
                         switch_to_wal(writer)?;
                         preparation.perform(writer)
                     }) {
-                        Ok(()) => continue,
-                        Err(Failure::Busy) => {}
+                        Ok(()) | Err(Failure::Busy) => {}
                         Err(failure) => return Err(failure.at(database.path())),
                     }
                 }

@@ -106,10 +106,18 @@ impl SqliteLeaseStore {
         }
     }
 
-    /// Tries on a connection for reading.
+    /// Tries on a connection for reading, for a short while.
     fn read<T>(&self, attempt: impl Fn(&Connection) -> Result<T, Failure>) -> Result<T> {
+        self.read_within(None, attempt)
+    }
+
+    /// Tries on a connection for reading; without a patience, for [`LONGEST_READ`].
+    fn read_within<T>(
+        &self,
+        mut patience: Option<Patience>,
+        attempt: impl Fn(&Connection) -> Result<T, Failure>,
+    ) -> Result<T> {
         let mut backoff = None;
-        let mut patience = None;
         loop {
             let (database, _) = self.current()?;
             if let Ok(reader) = database.try_reader() {
@@ -210,7 +218,8 @@ impl LeaseStore for SqliteLeaseStore {
     }
 
     fn stats(&self, wait: Wait<'_>) -> Result<LeaseStats> {
-        let leases = self.read(|reader| queries::count_leases(reader, self.now()))?;
+        let leases =
+            self.read_within(Some(wait.patience()), |reader| queries::count_leases(reader, self.now()))?;
         let figures = self
             .write(wait, |writer, upkeep| Ok(statistics::stored(writer)?.plus(upkeep.pending.figures())))?;
         Ok(LeaseStats {

@@ -29,7 +29,7 @@ fn read_lease(row: &Row<'_>) -> rusqlite::Result<Lease> {
         agent_id: text(row.get_ref(3)?),
         acquired_at: string(4)?,
         expires_at: string(5)?,
-        renewed_count: count(row, 6)?,
+        renewed_count: count(row, 6),
         fencing_token: row.get::<_, Option<i64>>(7)?.unwrap_or(0),
     })
 }
@@ -62,7 +62,7 @@ pub(super) fn count_leases(reader: &Connection, now: Now<'_>) -> Result<LeaseSta
     let mut stats = LeaseStats::default();
     while let Some(row) = rows.next()? {
         stats.total_leases += 1;
-        stats.max_renewals = stats.max_renewals.max(count(row, 0)?);
+        stats.max_renewals = stats.max_renewals.max(count(row, 0));
         if Term::read(row, 1)?.remaining_ms(now) > 0 {
             stats.active_leases += 1;
         } else {
@@ -72,6 +72,7 @@ pub(super) fn count_leases(reader: &Connection, now: Now<'_>) -> Result<LeaseSta
     Ok(stats)
 }
 
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, i64>(column).map_or(0, |number| u64::try_from(number).unwrap_or(0)))
+/// A count in a column; 0 for what is none.
+fn count(row: &Row<'_>, column: usize) -> u64 {
+    row.get::<_, i64>(column).ok().and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
 }

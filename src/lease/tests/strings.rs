@@ -44,6 +44,21 @@ fn every_string_is_a_key_of_its_own_and_found_again_exactly() {
 }
 
 #[test]
+fn other_programs_find_strings_as_text_and_halves_of_pairs_as_blobs() {
+    let fixture = Fixture::new();
+    let a = fixture.manager("a");
+    let half = Text::from_utf16(&[0x61, 0xD83D]);
+    acquired(&a, "a\0b");
+    a.acquire(&half, &t("PLAN"), soon()).unwrap();
+    assert_eq!(
+        fixture.query::<String>("SELECT task_id FROM phase_leases WHERE typeof(task_id) = 'text'"),
+        "a\0b"
+    );
+    let blob: Vec<u8> = fixture.query("SELECT task_id FROM phase_leases WHERE typeof(task_id) = 'blob'");
+    assert_eq!(blob, half.as_wtf8());
+}
+
+#[test]
 fn every_string_is_an_agent_of_its_own() {
     let fixture = Fixture::new();
     for agent in odd_texts() {
