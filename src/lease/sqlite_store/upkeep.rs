@@ -14,7 +14,10 @@ use crate::sqlite::{Chore, Database, Failure, Unavailable, schedule};
 /// How long figures may stay in memory.
 const FOLD_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often long-dead leases are looked for, while anybody uses the database.
+/// When long-dead leases are looked for first: soon, since many processes don't live long.
+const FIRST_SWEEP: Duration = Duration::from_secs(1);
+
+/// How often they are looked for after that, while anybody uses the database.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Until the next try, when something was in the way.
@@ -55,8 +58,8 @@ impl Upkeep {
     pub(super) fn schedule_sweep(self: &Arc<Self>) {
         let mut next = self.next_sweep.lock().unwrap_or_else(PoisonError::into_inner);
         if next.is_none() {
-            *next = Some(Instant::now() + SWEEP_INTERVAL);
-            self.schedule(SWEEP_INTERVAL);
+            *next = Some(Instant::now() + FIRST_SWEEP);
+            self.schedule(FIRST_SWEEP);
         }
     }
 
