@@ -1,5 +1,6 @@
 //! Attestations of a workspace, as the binding uses them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
