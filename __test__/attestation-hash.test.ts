@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { PromptAttestationManager, type PromptSpec } from '../index.js'
-import { promptHash } from './helpers/reference.js'
+import { promptHash } from './helpers/hashes.js'
 import { makeSpec } from './helpers/shapes.js'
 import { attestationsPath, makeWorkspace, readBaselines, readLines } from './helpers/workspace.js'
 

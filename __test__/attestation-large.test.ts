@@ -2,8 +2,8 @@
 import { appendFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { PromptAttestationManager } from '../index.js'
+import { promptHash } from './helpers/hashes.js'
 import { Peer } from './helpers/peer.js'
-import { promptHash } from './helpers/reference.js'
 import { makeSpec } from './helpers/shapes.js'
 import { sleep } from './helpers/wait.js'
 import {

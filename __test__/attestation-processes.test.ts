@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { PromptAttestationManager } from '../index.js'
+import { promptHash } from './helpers/hashes.js'
 import { Peer } from './helpers/peer.js'
-import { promptHash } from './helpers/reference.js'
 import { makeSpec } from './helpers/shapes.js'
 import { attestationsPath, makeWorkspace, readBaselines, readLines } from './helpers/workspace.js'
 

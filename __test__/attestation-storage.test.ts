@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { PromptAttestationManager, type PromptSpec, setLogger } from '../index.js'
-import { promptHash } from './helpers/reference.js'
+import { promptHash } from './helpers/hashes.js'
 import { ISO_MS, makeSpec, UUID } from './helpers/shapes.js'
 import { sleep, until } from './helpers/wait.js'
 import {

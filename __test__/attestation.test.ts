@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { PromptAttestationManager, type PromptSpec, type WorkPhase } from '../index.js'
-import { promptHash } from './helpers/reference.js'
+import { promptHash } from './helpers/hashes.js'
 import { ISO_MS, makeSpec, SHA256 } from './helpers/shapes.js'
 import {
   attestationsPath,

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { PhaseLedger } from '../index.js'
+import { entryHash } from './helpers/hashes.js'
 import { Peer } from './helpers/peer.js'
-import { entryHash } from './helpers/reference.js'
 import { ledgerPath, makeWorkspace, readLines } from './helpers/workspace.js'
 
 describe('several processes', () => {

@@ -2,7 +2,7 @@ import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSyn
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { PhaseLedger, type WorkPhase } from '../index.js'
-import { entryHash } from './helpers/reference.js'
+import { entryHash } from './helpers/hashes.js'
 import { ISO_MS, SHA256, UUID } from './helpers/shapes.js'
 import { sleep } from './helpers/wait.js'
 import { type Json, ledgerPath, makeWorkspace, processPath, readLines } from './helpers/workspace.js'

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { PhaseLedger, PromptAttestationManager, type WorkPhase } from '../index.js'
-import { entryHash, promptHash } from './helpers/reference.js'
+import { entryHash, promptHash } from './helpers/hashes.js'
 import { HELD, makeSpec } from './helpers/shapes.js'
 import {
   attestationsPath,
