@@ -17,7 +17,7 @@ pub mod node;
 pub mod patience;
 pub mod runtime;
 pub mod shared;
-pub mod sqlite;
+mod sqlite;
 pub mod text;
 
 pub use error::{Error, Result};
