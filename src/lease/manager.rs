@@ -74,15 +74,13 @@ impl LeaseManager {
     }
 
     /// The lease for a task and phase, whoever holds it, also an expired one. Waits for no writer.
-    pub fn get(&self, task: &Text, phase: &Text) -> Result<Option<Lease>> {
-        self.check_open()?;
-        self.store.get(LeaseKey { task, phase })
+    pub fn get(&self, task: &Text, phase: &Text, patience: Patience) -> Result<Option<Lease>> {
+        self.store.get(LeaseKey { task, phase }, self.wait(patience)?)
     }
 
     /// Whether this agent holds the lease and it has not expired. Waits for no writer.
-    pub fn holds(&self, task: &Text, phase: &Text) -> Result<bool> {
-        self.check_open()?;
-        self.store.holds(LeaseKey { task, phase }, self.agent_id())
+    pub fn holds(&self, task: &Text, phase: &Text, patience: Patience) -> Result<bool> {
+        self.store.holds(LeaseKey { task, phase }, self.agent_id(), self.wait(patience)?)
     }
 
     /// Figures about the leases of all agents. What other processes did may show up half a second late.

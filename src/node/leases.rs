@@ -20,6 +20,8 @@ use crate::text::Text;
 
 /// How long a call waits while another process holds the database's write lock.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a look-up that answers at once tries when another process is just repairing the database's log.
+const LONGEST_READ: Duration = Duration::from_millis(100);
 /// How long `close` waits for a call before it that doesn't get on.
 const STALLED: Duration = Duration::from_millis(8);
 /// The longest duration of a lease, in seconds: 100 years.
@@ -243,7 +245,7 @@ impl PhaseLeaseManager {
     #[napi(ts_args_type = "taskId: string, phase: WorkPhase | (string & {})", catch_unwind)]
     pub fn holds_lease(&self, task_id: Unknown<'_>, phase: Unknown<'_>) -> bool {
         key(task_id, phase)
-            .and_then(|(task, phase)| self.manager.holds(&task, &phase))
+            .and_then(|(task, phase)| self.manager.holds(&task, &phase, Patience::lasting(LONGEST_READ)))
             .unwrap_or_else(|error| failed(&error, "looked up", false))
     }
 
@@ -256,7 +258,7 @@ impl PhaseLeaseManager {
     )]
     pub fn get_lease(&self, task_id: Unknown<'_>, phase: Unknown<'_>) -> Either<PhaseLease, Null> {
         key(task_id, phase)
-            .and_then(|(task, phase)| self.manager.get(&task, &phase))
+            .and_then(|(task, phase)| self.manager.get(&task, &phase, Patience::lasting(LONGEST_READ)))
             .map_or_else(|error| failed(&error, "looked up", Either::B(Null)), or_null)
     }
 
@@ -273,13 +275,7 @@ impl PhaseLeaseManager {
         task_id: Unknown<'env>,
         phase: Unknown<'env>,
     ) -> napi::Result<PromiseRaw<'env, bool>> {
-        self.with_key(
-            env,
-            task_id,
-            phase,
-            |manager, task, phase, _| manager.holds(task, phase),
-            |error| failed(error, "looked up", false),
-        )
+        self.with_key(env, task_id, phase, LeaseManager::holds, |error| failed(error, "looked up", false))
     }
 
     /// {@link PhaseLeaseManager.getLease}, after all calls made before it, and never on the JavaScript thread if it
@@ -299,7 +295,7 @@ impl PhaseLeaseManager {
             env,
             task_id,
             phase,
-            |manager, task, phase, _| manager.get(task, phase).map(or_null),
+            |manager, task, phase, patience| manager.get(task, phase, patience).map(or_null),
             |error| failed(error, "looked up", Either::B(Null)),
         )
     }

@@ -38,7 +38,7 @@ fn an_old_database_is_upgraded_and_its_leases_respected() {
     assert!(old_insert(&old, "l2", "dead", START - 5 * SECOND));
     let a = fixture.manager("a");
     assert_eq!(acquire(&a, "live"), Acquisition::Held { holder: t("old"), remaining_ms: 5 * SECOND });
-    let old_token = a.get(&t("dead"), &t("PLAN")).unwrap().unwrap().fencing_token;
+    let old_token = a.get(&t("dead"), &t("PLAN"), soon()).unwrap().unwrap().fencing_token;
     assert!(old_token > 0);
     assert!(acquired(&a, "dead").fencing_token > old_token);
     acquired(&a, "new");
@@ -73,7 +73,7 @@ fn an_old_program_works_beside_us_on_either_shape() {
         assert!(!old_insert(&old, "l0", "ours", START + 9 * SECOND));
         assert!(old_insert(&old, "l1", "t", START + 10 * SECOND));
         assert!(is_refused(&a, "t"));
-        let token = a.get(&t("t"), &t("PLAN")).unwrap().unwrap().fencing_token;
+        let token = a.get(&t("t"), &t("PLAN"), soon()).unwrap().unwrap().fencing_token;
         assert!(token > ours.fencing_token);
 
         // Renewed by the old program: its wall time counts.
@@ -89,7 +89,7 @@ fn an_old_program_works_beside_us_on_either_shape() {
         // Deleted by the old program as expired, and acquired by it.
         old.execute("DELETE FROM phase_leases WHERE expires_at < ?", [iso_timestamp(START + 31 * SECOND)])
             .unwrap();
-        assert_eq!(a.get(&t("ours"), &t("PLAN")).unwrap(), None);
+        assert_eq!(a.get(&t("ours"), &t("PLAN"), soon()).unwrap(), None);
         assert!(old_insert(&old, "l2", "ours", START + 60 * SECOND));
         assert!(is_refused(&a, "ours"));
         old.execute("DELETE FROM phase_leases WHERE lease_id = 'l2' AND agent_id = 'old'", []).unwrap();
