@@ -7,6 +7,7 @@ pub mod digest;
 pub mod error;
 pub mod files;
 pub mod journal;
+pub mod json;
 pub mod lane;
 pub mod lease;
 pub mod ledger;

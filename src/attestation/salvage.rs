@@ -12,11 +12,11 @@ use serde::Deserialize;
 
 use super::baseline::{self, Baseline};
 use super::record::Record;
-use super::scan;
 use crate::error::{IoContext, Result};
 use crate::journal::lenient;
 use crate::journal::reader::for_each_line;
 use crate::journal::writer::damaged_path;
+use crate::json;
 use crate::log;
 use crate::text::Text;
 
@@ -43,8 +43,8 @@ pub fn whole_entries(content: &[u8]) -> Baselines {
 
 /// An entry that starts at `start`, if it can only be one: its key is `taskId:phase` and its value has a hash.
 fn whole_entry(content: &[u8], start: usize) -> Option<(Text, Baseline, usize)> {
-    let entry = scan::entry_at(content, start).ok()?;
-    let key = scan::decode_key(&content[entry.key]).filter(|key| key.as_wtf8().contains(&b':'))?;
+    let entry = json::entry_at(content, start).ok()?;
+    let key = json::text(&content[entry.key]).filter(|key| key.as_wtf8().contains(&b':'))?;
     let value = &content[entry.value.clone()];
     let is_bare = value.first() == Some(&b'"');
     let baseline = Baseline::from_json(value)?;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use memchr::memchr;
+use memchr::memchr_iter;
 
 use crate::files::read_exact_at;
 
@@ -18,33 +18,34 @@ const BEGINNING: usize = 64;
 /// Returns the offset after the last line end: what follows is half a line. Of a line beyond 64 MiB only the beginning
 /// is given.
 pub fn for_each_line(file: &File, from: u64, to: u64, mut line: impl FnMut(u64, &[u8])) -> io::Result<u64> {
+    // The first `filled` bytes are those of the file from `start` on.
     let mut buffer = Vec::new();
-    // Where the buffer starts in the file, and the beginning of the line it starts with if that is too long.
+    let mut filled = 0;
     let mut start = from;
+    // Where the line that the buffer starts with began, and its beginning, if it is too long to be kept.
     let mut too_long: Option<(u64, Vec<u8>)> = None;
-    let mut read_to = from;
-    while read_to < to {
-        let size = CHUNK.min(usize::try_from(to - read_to).unwrap_or(CHUNK));
-        let filled = buffer.len();
-        buffer.resize(filled + size, 0);
-        read_exact_at(file, &mut buffer[filled..], read_to)?;
-        read_to += size as u64;
+    while start + (filled as u64) < to {
+        let size = CHUNK.min(usize::try_from(to - start - filled as u64).unwrap_or(CHUNK));
+        if buffer.len() < filled + size {
+            buffer.resize(filled + size, 0);
+        }
+        read_exact_at(file, &mut buffer[filled..filled + size], start + filled as u64)?;
         let mut consumed = 0;
-        let mut search_from = filled;
-        while let Some(length) = memchr(b'\n', &buffer[search_from..]) {
-            let end = search_from + length;
+        for newline in memchr_iter(b'\n', &buffer[filled..filled + size]) {
+            let end = filled + newline;
             match too_long.take() {
                 Some((offset, beginning)) => line(offset, &beginning),
                 None => line(start + consumed as u64, &buffer[consumed..end]),
             }
             consumed = end + 1;
-            search_from = consumed;
         }
-        if consumed == 0 && buffer.len() > LONGEST_LINE {
+        filled += size;
+        if consumed == 0 && filled > LONGEST_LINE {
             too_long.get_or_insert_with(|| (start, buffer[..BEGINNING].to_vec()));
-            consumed = buffer.len();
+            consumed = filled;
         }
-        buffer.drain(..consumed);
+        buffer.copy_within(consumed..filled, 0);
+        filled -= consumed;
         start += consumed as u64;
     }
     Ok(start)

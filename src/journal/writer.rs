@@ -4,11 +4,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::de::IgnoredAny;
-
 use crate::clock::{Clock, SystemClock, iso_timestamp};
 use crate::error::{IoContext, Result};
 use crate::files::{self, FileId, Stamp, open_with_folders, read_exact_at};
+use crate::json;
 use crate::log;
 
 /// A journal that this process appends to. Every method needs the journal's lock to be held.
@@ -117,7 +116,7 @@ fn repair_end(file: &File, path: &Path, size: u64) -> Result<u64> {
         return Ok(size);
     }
     let fragment = last_line(file, size).context("read", path)?;
-    if serde_json::from_slice::<IgnoredAny>(&fragment).is_ok() {
+    if json::is_value(&fragment) {
         (&*file).write_all(b"\n").context("append to", path)?;
         return Ok(size + 1);
     }
