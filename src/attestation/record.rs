@@ -1,6 +1,5 @@
 //! A line of the attestations log, and what is kept in memory of the log.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::baseline::Baseline;
@@ -154,15 +153,13 @@ impl Summary for LogSummary {
         let drifted = drifted == Some(b"true");
         self.stats.total_attestations += 1;
         self.stats.drift_detections += u64::from(drifted);
-        let severity = severity
-            .and_then(json::string)
-            .unwrap_or_else(|| Cow::Borrowed(if drifted { b"unknown" } else { b"none" }));
-        match self.stats.severity_counts.get_mut(&*severity) {
-            Some(count) => *count += 1,
-            None => {
-                let severity = Text::from_wtf8(severity.into_owned()).unwrap_or_default();
-                self.stats.severity_counts.insert(severity, 1);
-            }
+        let severity = severity.and_then(json::string);
+        let severity = severity.as_deref().unwrap_or(if drifted { b"unknown" } else { b"none" });
+        if let Some(count) = self.stats.severity_counts.get_mut(severity) {
+            *count += 1;
+        } else {
+            let severity = Text::from_wtf8(severity.to_vec()).unwrap_or_default();
+            self.stats.severity_counts.insert(severity, 1);
         }
         if let Some(task) = task.and_then(json::string) {
             self.tasks.add(&task, offset, line.len());
