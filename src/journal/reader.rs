@@ -8,15 +8,15 @@ use memchr::memchr_iter;
 use crate::files::read_exact_at;
 
 /// How much is read at once.
-const CHUNK: usize = 1 << 20;
+pub const CHUNK: usize = if cfg!(fuzzing) { 64 } else { 1 << 20 };
 /// A longer line can't be a record and is not kept in memory.
-pub(super) const LONGEST_LINE: usize = 64 << 20;
+pub const LONGEST_LINE: usize = if cfg!(fuzzing) { 2048 } else { 64 << 20 };
 /// How much of such a line is given: enough to see that it isn't JSON.
 const BEGINNING: usize = 64;
 
 /// Calls `line` with the offset and the bytes of each line, without its line end, that ends between `from` and `to`.
-/// Returns the offset after the last line end: what follows is half a line. Of a line beyond 64 MiB only the beginning
-/// is given.
+/// Returns the offset after the last line end: what follows is half a line, however long. Of a line beyond 64 MiB
+/// only the beginning is given.
 pub fn for_each_line(file: &File, from: u64, to: u64, mut line: impl FnMut(u64, &[u8])) -> io::Result<u64> {
     // The first `filled` bytes are those of the file from `start` on.
     let mut buffer = Vec::new();
@@ -48,7 +48,7 @@ pub fn for_each_line(file: &File, from: u64, to: u64, mut line: impl FnMut(u64, 
         filled -= consumed;
         start += consumed as u64;
     }
-    Ok(start)
+    Ok(too_long.map_or(start, |(offset, _)| offset))
 }
 
 #[cfg(test)]
@@ -86,5 +86,17 @@ mod tests {
         assert_eq!((seen[0].0, seen[0].1.len()), (6, long.len()));
         assert_eq!(seen[1].1, b"last");
         assert_eq!(end, content.len() as u64);
+    }
+
+    #[test]
+    fn half_a_line_starts_at_its_beginning_however_long_it_is() {
+        let mut content = b"first\n".to_vec();
+        content.resize(content.len() + LONGEST_LINE + 3 * CHUNK, b' ');
+        let (seen, end) = lines(&content, 0);
+        assert_eq!((seen.len(), end), (1, 6));
+        content.extend_from_slice(b"\nlast\n");
+        let (seen, _) = lines(&content, 0);
+        assert_eq!((seen[1].0, seen[1].1.len()), (6, BEGINNING));
+        assert_eq!(seen[2].1, b"last");
     }
 }

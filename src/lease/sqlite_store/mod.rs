@@ -262,8 +262,9 @@ fn create_folder(workspace: &Path, folder: &Path) -> Result<()> {
 }
 
 /// Sweeps one batch as the housekeeping thread does, from a connection of its own.
-#[cfg(test)]
-pub(super) fn sweep_now(database: &Path, clock: &dyn Clock) {
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
+pub fn sweep_now(database: &Path, clock: &dyn Clock) {
     let connection = Connection::open(database).unwrap();
     sweep::sweep(&connection, Now::of(clock), &statistics::Pending::default()).unwrap();
 }

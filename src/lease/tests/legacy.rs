@@ -108,6 +108,33 @@ fn an_expiry_that_is_no_time_doesn_t_block_its_key() {
 }
 
 #[test]
+fn rows_of_any_content_are_lived_with() {
+    let fixture = Fixture::new();
+    let old = fixture.connection();
+    old.execute_batch(OLD_SCHEMA).unwrap();
+    old.execute_batch(
+        "INSERT INTO phase_leases VALUES
+           (CAST(x'ff' AS TEXT), 'text', 'PLAN', CAST(x'fe' AS TEXT), CAST(x'fd' AS TEXT), CAST(x'fc' AS TEXT), 'many'),
+           (NULL, 'null', 'PLAN', x'01', 1.5, 7, -3),
+           (CAST(x'ff00' AS TEXT), 'bytes', 'PLAN', 'a', '', '2020-01-01T00:00:00.000Z', 9e99)",
+    )
+    .unwrap();
+    let a = fixture.manager("a");
+    old.execute("UPDATE phase_leases SET fencing_token = 'none' WHERE task_id = 'text'", []).unwrap();
+    assert_eq!(a.stats(soon()).unwrap().expired_leases, 3);
+    let token = |task| a.get(&t(task), &t("PLAN"), soon()).unwrap().unwrap().fencing_token;
+    assert_eq!(token("text"), 0);
+    assert!(token("null") > 0 && token("bytes") > 0 && token("null") != token("bytes"));
+    // The one whose end is known was long dead.
+    crate::lease::sweep_now(&fixture.database(), &*fixture.clock);
+    assert_eq!(a.stats(soon()).unwrap().total_leases, 2);
+    let before = token("null");
+    for task in ["text", "null", "bytes"] {
+        assert!(acquired(&a, task).fencing_token > before);
+    }
+}
+
+#[test]
 fn a_table_that_can_t_keep_agents_apart_is_refused_and_left() {
     for (sql, named) in [
         ("CREATE TABLE phase_leases (lease_id TEXT PRIMARY KEY, task_id TEXT, phase TEXT)", "agent_id"),
