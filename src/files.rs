@@ -119,6 +119,21 @@ pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes the entry of the file at `path` in its folder survive a power cut, and those of the folders that were perhaps
+/// made for it: the three above, which is as deep as files lie in a workspace, and the one that the workspace is in.
+pub fn sync_folders(path: &Path) -> io::Result<()> {
+    const DEPTH: usize = 4;
+    let folders = path.ancestors().skip(1).take(DEPTH).filter(|folder| !folder.as_os_str().is_empty());
+    for (distance, folder) in folders.enumerate() {
+        match platform::sync_folder(folder) {
+            // Whoever may not read a folder has not made anything in it.
+            Err(error) if distance > 0 && error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
 #[cfg(unix)]
 mod platform {
     use std::fs::Permissions;
@@ -155,6 +170,14 @@ mod platform {
             return Ok(());
         }
         file.set_permissions(Permissions::from_mode(0o600))
+    }
+
+    pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+        match File::open(folder)?.sync_all() {
+            // Some file systems can't; there is nothing more to be done there.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOTSUP)) => Ok(()),
+            synced => synced,
+        }
     }
 
     pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -210,6 +233,12 @@ mod platform {
     pub(super) fn make_private(_: &mut OpenOptions) {}
 
     pub(super) fn restrict(_: &File, _: &Metadata) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// NTFS keeps a journal of its folders, and has no call to sync one.
+    #[expect(clippy::unnecessary_wraps, reason = "as elsewhere")]
+    pub(super) fn sync_folder(_: &Path) -> io::Result<()> {
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 pub mod attestation;
 pub mod clock;
 pub mod digest;
+pub mod durability;
 pub mod error;
 pub mod files;
 pub mod journal;

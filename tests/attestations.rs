@@ -7,6 +7,7 @@ use std::sync::Arc;
 use driftlock::attestation::store::Prepared;
 use driftlock::attestation::{Attestation, AttestationStore, BaselineUpdate, PromptSpec, Severity};
 use driftlock::clock::ManualClock;
+use driftlock::durability::Durability;
 use driftlock::log;
 use driftlock::patience::Patience;
 use driftlock::text::Text;
@@ -61,7 +62,7 @@ fn prompt(task: &str, context: &str) -> Prepared {
 }
 
 fn attest(store: &AttestationStore, task: &str, context: &str) -> Attestation {
-    store.attest(&[&prompt(task, context)], Patience::Now).unwrap().pop().unwrap()
+    store.attest(&[&prompt(task, context)], Durability::Process, Patience::Now).unwrap().pop().unwrap()
 }
 
 fn replace_in(path: &Path, from: &str, to: &str) {
@@ -90,7 +91,7 @@ fn of_prompts_attested_together_only_one_is_the_first() {
     let workspace = Workspace::new();
     let store = workspace.store();
     let prompts = [prompt("a", "1"), prompt("a", "2"), prompt("b", "1"), prompt("a", "1")];
-    let answers = store.attest(&prompts.each_ref(), Patience::Now).unwrap();
+    let answers = store.attest(&prompts.each_ref(), Durability::Process, Patience::Now).unwrap();
     let drifts: Vec<bool> = answers.iter().map(|answer| answer.drift.is_drift()).collect();
     assert_eq!(drifts, [false, true, false, false]);
     assert_eq!(answers.iter().filter(|answer| answer.baseline_hash.is_none()).count(), 2);
@@ -171,10 +172,12 @@ fn a_reset_is_recorded_and_counts() {
     attest(&store, "a", "1");
     let hash: Text = prompt("a", "2").hash.into();
     let update = BaselineUpdate { reason: Some("agreed".into()), ..BaselineUpdate::default() };
-    store.reset(&"a".into(), &"VERIFY".into(), &hash, update.clone(), Patience::Now).unwrap();
+    store
+        .reset(&"a".into(), &"VERIFY".into(), &hash, update.clone(), Durability::Process, Patience::Now)
+        .unwrap();
     assert!(!attest(&store, "a", "2").drift.is_drift());
     assert_eq!(workspace.baselines()["a:VERIFY"]["version"], 2);
-    store.reset(&"new".into(), &"PLAN".into(), &hash, update, Patience::Now).unwrap();
+    store.reset(&"new".into(), &"PLAN".into(), &hash, update, Durability::Process, Patience::Now).unwrap();
     assert_eq!(workspace.baselines()["new:PLAN"]["version"], 1);
     let updates = workspace.read("prompt_baseline_updates.jsonl");
     assert!(updates.starts_with(&format!(
@@ -230,10 +233,10 @@ fn a_damaged_line_hides_no_other() {
 fn initializing_makes_what_is_absent_and_keeps_what_is_there() {
     let workspace = Workspace::new();
     let store = workspace.store();
-    store.initialize(Patience::Now).unwrap();
+    store.initialize(Durability::Process, Patience::Now).unwrap();
     assert_eq!(workspace.baselines(), serde_json::json!({}));
     assert_eq!(workspace.read("prompt_baseline_updates.jsonl"), "");
     attest(&store, "a", "1");
-    workspace.store().initialize(Patience::Now).unwrap();
+    workspace.store().initialize(Durability::Process, Patience::Now).unwrap();
     assert_eq!(workspace.baselines().as_object().unwrap().len(), 1);
 }

@@ -9,6 +9,8 @@
 //! entry changes, a new file is renamed over the old one. (Renaming for each entry would spare readers that, but
 //! costs 0.2 to 4 ms on ext4, which writes back a file that is renamed over another.)
 //!
+//! What is to survive a power cut is synced before the rename, and by [`BaselineFile::sync`] after it.
+//!
 //! All methods need the lock of the workspace's attestations to be held, except where they say otherwise.
 
 use std::fs::File;
@@ -16,11 +18,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 
 use super::baseline::Baseline;
 use super::watermark::Watermark;
+use crate::durability::{Durability, DurableFile, Sync};
 use crate::error::{IoContext, Result};
 use crate::files::{self, Stamp, open_with_folders, read_exact_at, write_all_at};
 use crate::json::{self, Damage};
@@ -42,7 +46,7 @@ pub struct BaselineFile {
 
 #[derive(Debug)]
 struct Loaded {
-    file: File,
+    file: Arc<DurableFile>,
     stamp: Stamp,
     epoch: u64,
     entries_end: u64,
@@ -121,13 +125,20 @@ impl BaselineFile {
     }
 
     /// Adds baselines. The file is made if there is none.
-    pub fn add(&mut self, lock_file: &File, baselines: &[(Text, Baseline)]) -> Result<()> {
+    pub fn add(
+        &mut self,
+        lock_file: &File,
+        baselines: &[(Text, Baseline)],
+        durability: Durability,
+    ) -> Result<()> {
         let Some(loaded) = &mut self.loaded else {
-            return self.write_all(lock_file, baselines.iter().map(|(key, baseline)| (key, baseline)));
+            let baselines = baselines.iter().map(|(key, baseline)| (key, baseline));
+            return self.write_all(lock_file, baselines, durability);
         };
         // A later entry with the same key is the one that counts, for `JSON.parse` too, but leaves litter behind.
-        if baselines.iter().any(|(key, _)| loaded.entries.might_contain(key)) {
-            return self.replace(lock_file, baselines);
+        // And what a failed sync has left on the disk nobody knows: a new file takes its place.
+        if loaded.file.is_in_doubt() || baselines.iter().any(|(key, _)| loaded.entries.might_contain(key)) {
+            return self.replace(lock_file, baselines, durability);
         }
         let mut text = Vec::with_capacity(256 * baselines.len());
         let mut starts = Vec::with_capacity(baselines.len());
@@ -142,8 +153,8 @@ impl BaselineFile {
             let mut content = vec![0; usize::try_from(start).unwrap_or(usize::MAX)];
             read_exact_at(&loaded.file, &mut content, 0).context("read", &self.path)?;
             content.extend_from_slice(&text);
-            let (file, stamp, closing_brace) = replace_file(&self.path, content)?;
-            loaded.file = file;
+            let (file, stamp, closing_brace) = replace_file(&self.path, content, durability)?;
+            loaded.file = DurableFile::new(file, 0);
             loaded.stamp = stamp;
             loaded.closing_brace = closing_brace;
         } else {
@@ -159,7 +170,12 @@ impl BaselineFile {
     }
 
     /// Sets baselines whether or not there are some with the same keys.
-    pub fn replace(&mut self, lock_file: &File, baselines: &[(Text, Baseline)]) -> Result<()> {
+    pub fn replace(
+        &mut self,
+        lock_file: &File,
+        baselines: &[(Text, Baseline)],
+        durability: Durability,
+    ) -> Result<()> {
         let mut content = Vec::new();
         if self.loaded.is_some() {
             content = std::fs::read(&self.path).context("read", &self.path)?;
@@ -184,7 +200,7 @@ impl BaselineFile {
             separate(&mut new);
             baseline.write_entry(key, &mut new);
         }
-        self.install(lock_file, new)
+        self.install(lock_file, new, durability)
     }
 
     /// Makes the file anew with just these baselines.
@@ -192,18 +208,25 @@ impl BaselineFile {
         &mut self,
         lock_file: &File,
         baselines: impl Iterator<Item = (&'a Text, &'a Baseline)>,
+        durability: Durability,
     ) -> Result<()> {
         let mut content = vec![b'{'];
         for (key, baseline) in baselines {
             separate(&mut content);
             baseline.write_entry(key, &mut content);
         }
-        self.install(lock_file, content)
+        self.install(lock_file, content, durability)
+    }
+
+    /// The sync of the file as it is now, to be run when the lock has been released; `None` if there is no file.
+    #[must_use]
+    pub fn sync(&self) -> Option<Sync> {
+        self.loaded.as_ref().map(|loaded| loaded.file.sync(&self.path, loaded.stamp.size))
     }
 
     /// Puts a new file in place, of which `content` is everything up to the last entry.
-    fn install(&mut self, lock_file: &File, content: Vec<u8>) -> Result<()> {
-        replace_file(&self.path, content)?;
+    fn install(&mut self, lock_file: &File, content: Vec<u8>, durability: Durability) -> Result<()> {
+        replace_file(&self.path, content, durability)?;
         self.load(None)?;
         if let Some(loaded) = &self.loaded {
             loaded.mark().write(lock_file);
@@ -222,7 +245,7 @@ impl BaselineFile {
         match entries.add_all(&content, 0, |bytes, found| json::object(bytes, found)) {
             Ok(extent) if std::str::from_utf8(&content).is_ok() => {
                 self.loaded = Some(Loaded {
-                    file,
+                    file: DurableFile::new(file, 0),
                     stamp,
                     epoch: epoch.unwrap_or_else(new_epoch),
                     entries_end: extent.entries_end as u64,
@@ -247,7 +270,7 @@ impl Loaded {
             return Ok(false);
         }
         if mark.stamp.id != self.stamp.id {
-            self.file = open(path)?;
+            self.file = DurableFile::new(open(path)?, 0);
         }
         let length = usize::try_from(mark.entries_end - self.entries_end).unwrap_or(usize::MAX);
         let mut added = vec![0; length];
@@ -375,7 +398,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Renames a new file over the one at `path`: `content` is everything up to the last entry. Returns the new file, its
 /// stamp and the offset of its closing brace.
-fn replace_file(path: &Path, mut content: Vec<u8>) -> Result<(File, Stamp, u64)> {
+fn replace_file(path: &Path, mut content: Vec<u8>, durability: Durability) -> Result<(File, Stamp, u64)> {
     // An empty object is what others make of it, too; a file with entries will get more.
     if content != b"{" {
         let padding = (content.len() / PADDING_PART).max(LEAST_PADDING);
@@ -401,6 +424,11 @@ fn replace_file(path: &Path, mut content: Vec<u8>) -> Result<(File, Stamp, u64)>
     };
     let written = write(&mut file)
         .context("write", &temporary)
+        .and_then(|()| match durability {
+            // Else the name could survive a power cut and what it names not.
+            Durability::PowerCut => file.sync_all().context("sync", &temporary),
+            Durability::Process => Ok(()),
+        })
         .and_then(|()| std::fs::rename(&temporary, path).context("replace", path));
     if let Err(error) = written {
         let _ = std::fs::remove_file(&temporary);
@@ -411,189 +439,4 @@ fn replace_file(path: &Path, mut content: Vec<u8>) -> Result<(File, Stamp, u64)>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Fixture {
-        folder: tempfile::TempDir,
-        lock_file: File,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            Self { folder: tempfile::tempdir().unwrap(), lock_file: tempfile::tempfile().unwrap() }
-        }
-
-        fn path(&self) -> PathBuf {
-            self.folder.path().join("prompt_baselines.json")
-        }
-
-        fn open(&self) -> BaselineFile {
-            BaselineFile::new(self.path())
-        }
-
-        fn content(&self) -> serde_json::Value {
-            serde_json::from_slice(&std::fs::read(self.path()).unwrap()).unwrap()
-        }
-
-        fn get(&self, file: &mut BaselineFile, key: &str) -> Option<String> {
-            file.refresh(&self.lock_file).unwrap();
-            file.get(&key.into()).unwrap().map(|baseline| baseline.hash.to_string())
-        }
-
-        fn add(&self, file: &mut BaselineFile, key: &str, hash: &str) {
-            file.refresh(&self.lock_file).unwrap();
-            file.add(&self.lock_file, &[(key.into(), baseline(hash))]).unwrap();
-        }
-    }
-
-    fn baseline(hash: &str) -> Baseline {
-        Baseline::from_json(format!("{{\"hash\":\"{hash}\",\"updatedAt\":\"now\"}}").as_bytes()).unwrap()
-    }
-
-    fn large(fixture: &Fixture) -> BaselineFile {
-        let mut file = fixture.open();
-        let baselines: Vec<(Text, Baseline)> = (0..5000)
-            .map(|number| (format!("T{number}:PLAN").into(), baseline(&format!("{number:064}"))))
-            .collect();
-        file.refresh(&fixture.lock_file).unwrap();
-        file.add(&fixture.lock_file, &baselines).unwrap();
-        file
-    }
-
-    #[test]
-    fn the_file_is_made_and_added_to() {
-        let fixture = Fixture::new();
-        let mut file = fixture.open();
-        assert!(matches!(file.refresh(&fixture.lock_file).unwrap(), State::Missing));
-        fixture.add(&mut file, "a:PLAN", "1");
-        fixture.add(&mut file, "b:PLAN", "2");
-        assert_eq!(fixture.content()["b:PLAN"]["hash"], "2");
-        assert_eq!(fixture.get(&mut file, "a:PLAN").as_deref(), Some("1"));
-        assert_eq!(fixture.get(&mut fixture.open(), "b:PLAN").as_deref(), Some("2"));
-        assert_eq!(fixture.get(&mut file, "c:PLAN"), None);
-    }
-
-    #[test]
-    fn a_file_is_added_to_in_place_and_stays_whole() {
-        let fixture = Fixture::new();
-        let mut file = large(&fixture);
-        let before = Stamp::of_path(&fixture.path()).unwrap().unwrap();
-        fixture.add(&mut file, "new:PLAN", "n");
-        let after = Stamp::of_path(&fixture.path()).unwrap().unwrap();
-        assert_eq!((before.id, before.size), (after.id, after.size));
-        assert_eq!(fixture.content().as_object().unwrap().len(), 5001);
-        assert_eq!(fixture.get(&mut file, "new:PLAN").as_deref(), Some("n"));
-    }
-
-    #[test]
-    fn padding_that_is_used_up_is_renewed() {
-        let fixture = Fixture::new();
-        let mut file = large(&fixture);
-        for number in 0..1500 {
-            fixture.add(&mut file, &format!("N{number}:PLAN"), &format!("{number:064}"));
-        }
-        assert_eq!(fixture.content().as_object().unwrap().len(), 6500);
-    }
-
-    #[test]
-    fn two_processes_see_each_other_s_entries() {
-        let fixture = Fixture::new();
-        let (mut one, mut two) = (large(&fixture), fixture.open());
-        for number in 0..50 {
-            fixture.add(&mut one, &format!("one{number}:PLAN"), "1");
-            assert_eq!(fixture.get(&mut two, &format!("one{number}:PLAN")).as_deref(), Some("1"));
-            fixture.add(&mut two, &format!("two{number}:PLAN"), "2");
-            assert_eq!(fixture.get(&mut one, &format!("two{number}:PLAN")).as_deref(), Some("2"));
-        }
-        assert_eq!(fixture.content().as_object().unwrap().len(), 5100);
-    }
-
-    #[test]
-    fn what_others_add_is_all_that_is_read() {
-        let fixture = Fixture::new();
-        let (mut one, mut two) = (large(&fixture), fixture.open());
-        assert_eq!(fixture.get(&mut two, "T1:PLAN"), Some(format!("{:064}", 1)));
-        let epoch = two.loaded.as_ref().unwrap().epoch;
-        fixture.add(&mut one, "x:PLAN", "1");
-        assert_eq!(fixture.get(&mut two, "x:PLAN").as_deref(), Some("1"));
-        assert_eq!(two.loaded.as_ref().unwrap().epoch, epoch);
-        assert_eq!(one.loaded.as_ref().unwrap().epoch, epoch);
-    }
-
-    #[test]
-    fn an_edit_by_hand_is_seen() {
-        let fixture = Fixture::new();
-        let mut file = fixture.open();
-        fixture.add(&mut file, "a:PLAN", "1");
-        std::fs::write(fixture.path(), "{\n  \"b:PLAN\": \"2\"\n}").unwrap();
-        assert_eq!(fixture.get(&mut file, "a:PLAN"), None);
-        assert_eq!(fixture.get(&mut file, "b:PLAN").as_deref(), Some("2"));
-    }
-
-    #[test]
-    fn an_edit_in_place_of_the_same_size_is_seen_at_once() {
-        let fixture = Fixture::new();
-        let mut file = fixture.open();
-        fixture.add(&mut file, "a:PLAN", "1111");
-        let content = std::fs::read_to_string(fixture.path()).unwrap();
-        std::fs::write(fixture.path(), content.replace("1111", "2222")).unwrap();
-        assert_eq!(fixture.get(&mut file, "a:PLAN").as_deref(), Some("2222"));
-        std::fs::write(fixture.path(), content.replace("a:PLAN", "b:PLAN")).unwrap();
-        assert_eq!(fixture.get(&mut file, "a:PLAN"), None);
-        assert_eq!(fixture.get(&mut file, "b:PLAN").as_deref(), Some("1111"));
-    }
-
-    #[test]
-    fn replacing_keeps_the_others() {
-        let fixture = Fixture::new();
-        let mut file = fixture.open();
-        fixture.add(&mut file, "a:PLAN", "1");
-        fixture.add(&mut file, "b:PLAN", "2");
-        file.replace(&fixture.lock_file, &[("a:PLAN".into(), baseline("3"))]).unwrap();
-        assert_eq!(fixture.get(&mut file, "a:PLAN").as_deref(), Some("3"));
-        assert_eq!(fixture.get(&mut file, "b:PLAN").as_deref(), Some("2"));
-        assert_eq!(fixture.content().as_object().unwrap().len(), 2);
-    }
-
-    #[test]
-    fn an_entry_that_counts_as_none_is_replaced() {
-        let fixture = Fixture::new();
-        std::fs::write(fixture.path(), "{\"a:PLAN\":{\"hash\":\"\"}}").unwrap();
-        let mut file = fixture.open();
-        assert_eq!(fixture.get(&mut file, "a:PLAN"), None);
-        fixture.add(&mut file, "a:PLAN", "1");
-        assert_eq!(fixture.get(&mut file, "a:PLAN").as_deref(), Some("1"));
-        assert_eq!(fixture.content().as_object().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn of_two_entries_with_one_key_the_later_counts() {
-        let fixture = Fixture::new();
-        std::fs::write(fixture.path(), "{\"a:PLAN\":\"1\",\"a:PLAN\":\"2\"}").unwrap();
-        assert_eq!(fixture.get(&mut fixture.open(), "a:PLAN").as_deref(), Some("2"));
-    }
-
-    #[test]
-    fn long_and_odd_entries_are_read_back() {
-        let fixture = Fixture::new();
-        let mut file = fixture.open();
-        let key = Text::from_utf16(&[0xD83D, u16::from(b':'), u16::from(b'P')]);
-        let long = "x".repeat(100_000);
-        file.refresh(&fixture.lock_file).unwrap();
-        file.add(&fixture.lock_file, &[(key.clone(), baseline(&long))]).unwrap();
-        fixture.add(&mut file, &format!("{long}:PLAN"), "1");
-        assert_eq!(file.get(&key).unwrap().unwrap().hash.to_string(), long);
-        assert_eq!(fixture.get(&mut file, &format!("{long}:PLAN")).as_deref(), Some("1"));
-    }
-
-    #[test]
-    fn damage_is_told() {
-        let fixture = Fixture::new();
-        for content in ["", "{\"a:PLAN\":{\"hash\":\"1\"", "[]", "{\"a\":\"\u{0}\"}"] {
-            std::fs::write(fixture.path(), content).unwrap();
-            let state = fixture.open().refresh(&fixture.lock_file).unwrap();
-            assert!(matches!(state, State::Damaged(_)), "{content}");
-        }
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::baseline::{self, Baseline};
 use super::record::Record;
+use crate::durability::Durability;
 use crate::error::{IoContext, Result};
 use crate::journal::lenient;
 use crate::journal::reader::for_each_line;
@@ -113,9 +114,12 @@ fn each_line(path: &Path, mut take: impl FnMut(&[u8])) {
 }
 
 /// Keeps a copy of a damaged file under another name beside its own, and says so in the log.
-pub fn keep_aside(path: &Path, saved: usize, rebuilt: usize) -> Result<PathBuf> {
+pub fn keep_aside(path: &Path, saved: usize, rebuilt: usize, durability: Durability) -> Result<PathBuf> {
     let aside = damaged_path(path);
     std::fs::copy(path, &aside).context("keep a copy of the damaged file", path)?;
+    if durability == Durability::PowerCut {
+        File::open(&aside).and_then(|copy| copy.sync_all()).context("sync", &aside)?;
+    }
     log::warning(
         "The baselines file was damaged; it was put aside and what could be read or rebuilt was kept",
         &[

@@ -13,6 +13,7 @@ use super::record::{DriftStats, LogSummary, is_of_task, write_record};
 use super::salvage;
 use super::spec::PromptSpec;
 use crate::clock::{Clock, iso_timestamp};
+use crate::durability::{Durability, Sync};
 use crate::error::{Error, Result};
 use crate::journal::tail::READ_AT_ONCE;
 use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Tail};
@@ -105,30 +106,42 @@ impl AttestationStore {
     }
 
     /// Makes the folder, an empty baselines file and an empty updates log where they are absent.
-    pub fn initialize(&self, patience: Patience) -> Result<()> {
-        let mut files = self.files(patience)?;
+    pub fn initialize(&self, durability: Durability, patience: Patience) -> Result<()> {
+        let mut files = self.files_for(durability, patience)?;
         let Files { lock, updates, baselines, .. } = &mut *files;
         let guard = lock.acquire(patience)?;
         updates.create()?;
         if matches!(baselines.refresh(guard.file())?, State::Missing) {
-            baselines.write_all(guard.file(), std::iter::empty())?;
+            baselines.write_all(guard.file(), std::iter::empty(), durability)?;
         }
-        Ok(())
+        let syncs = match durability {
+            Durability::PowerCut => syncs(updates, Some(baselines))?,
+            Durability::Process => Vec::new(),
+        };
+        drop(guard);
+        drop(files);
+        run_all(syncs)
     }
 
     /// Compares prompts with their baselines, records the attestations and sets the baselines of the new ones.
     ///
-    /// All of them share one lock, one write to the log and one change of the baselines file. Only a lock that isn't
-    /// free within `patience` makes this fail; everything else is told in the answers.
-    pub fn attest(&self, prompts: &[&Prepared], patience: Patience) -> Result<Vec<Attestation>> {
-        let mut files = self.files(patience)?;
+    /// All of them share one lock, one write to the log, one change of the baselines file and, if they are to survive
+    /// a power cut, one sync of each, made after the lock is released. Only a lock that isn't free within `patience`
+    /// makes this fail; everything else is told in the answers.
+    pub fn attest(
+        &self,
+        prompts: &[&Prepared],
+        durability: Durability,
+        patience: Patience,
+    ) -> Result<Vec<Attestation>> {
+        let mut files = self.files_for(durability, patience)?;
         let Files { lock, log, updates, baselines, .. } = &mut *files;
         if patience == Patience::Now && baselines.unread().is_ok_and(|bytes| bytes > READ_AT_ONCE) {
             return Err(Error::JournalLocked { path: baselines.path().to_owned(), waited: Duration::ZERO });
         }
         let guard = lock.acquire(patience)?;
         let mut problem: Option<Arc<Error>> = None;
-        let readable = match refresh(baselines, guard.file(), log.path(), updates.path()) {
+        let readable = match refresh(baselines, guard.file(), log.path(), updates.path(), durability) {
             Ok(()) => true,
             Err(error) => {
                 problem = Some(Arc::new(error));
@@ -171,9 +184,17 @@ impl AttestationStore {
             problem.get_or_insert_with(|| Arc::new(error));
         }
         if !new.is_empty()
-            && let Err(error) = baselines.add(guard.file(), &new)
+            && let Err(error) = baselines.add(guard.file(), &new, durability)
         {
             problem.get_or_insert_with(|| Arc::new(error));
+        }
+        if durability == Durability::PowerCut {
+            let syncs = syncs(log, (!new.is_empty()).then_some(baselines));
+            drop(guard);
+            drop(files);
+            if let Err(error) = syncs.and_then(run_all) {
+                problem.get_or_insert_with(|| Arc::new(error));
+            }
         }
         if let Some(problem) = problem {
             warn_of(&problem);
@@ -203,12 +224,13 @@ impl AttestationStore {
         phase: &Text,
         hash: &Text,
         update: BaselineUpdate,
+        durability: Durability,
         patience: Patience,
     ) -> Result<()> {
-        let mut files = self.files(patience)?;
+        let mut files = self.files_for(durability, patience)?;
         let Files { lock, log, updates, baselines, .. } = &mut *files;
         let guard = lock.acquire(patience)?;
-        refresh(baselines, guard.file(), log.path(), updates.path())?;
+        refresh(baselines, guard.file(), log.path(), updates.path(), durability)?;
         let key = baseline::key(task, phase);
         let version = baselines.get(&key)?.map_or(1, |old| old.version + 1);
         let now = || iso_timestamp(self.clock.wall_ms()).into();
@@ -229,7 +251,14 @@ impl AttestationStore {
         baseline.write_fields(&mut line);
         line.extend_from_slice(b"}\n");
         updates.append(&line)?;
-        baselines.replace(guard.file(), &[(key, baseline)])
+        baselines.replace(guard.file(), &[(key, baseline)], durability)?;
+        let syncs = match durability {
+            Durability::PowerCut => syncs(updates, Some(baselines))?,
+            Durability::Process => Vec::new(),
+        };
+        drop(guard);
+        drop(files);
+        run_all(syncs)
     }
 
     /// The records of a task as they stand in the log, oldest first.
@@ -260,22 +289,44 @@ impl AttestationStore {
     }
 
     fn files(&self, patience: Patience) -> Result<MutexGuard<'_, Files>> {
-        patience
-            .lock(&self.state)
-            .ok_or_else(|| Error::JournalLocked { path: self.folder.clone(), waited: Duration::ZERO })
+        patience.lock(&self.state).ok_or_else(|| self.would_block())
+    }
+
+    fn files_for(&self, durability: Durability, patience: Patience) -> Result<MutexGuard<'_, Files>> {
+        if durability.would_block(patience) { Err(self.would_block()) } else { self.files(patience) }
+    }
+
+    fn would_block(&self) -> Error {
+        Error::JournalLocked { path: self.folder.clone(), waited: Duration::ZERO }
     }
 }
 
+/// What is to be synced once the lock is released.
+fn syncs(journal: &mut Journal, baselines: Option<&mut BaselineFile>) -> Result<Vec<Sync>> {
+    let journal = journal.sync()?;
+    Ok(std::iter::once(journal).chain(baselines.and_then(|file| file.sync())).collect())
+}
+
+fn run_all(syncs: Vec<Sync>) -> Result<()> {
+    syncs.into_iter().try_for_each(Sync::run)
+}
+
 /// Brings what is known of the baselines file up to date; repairs it if it is damaged.
-fn refresh(baselines: &mut BaselineFile, lock_file: &File, log: &Path, updates: &Path) -> Result<()> {
+fn refresh(
+    baselines: &mut BaselineFile,
+    lock_file: &File,
+    log: &Path,
+    updates: &Path,
+    durability: Durability,
+) -> Result<()> {
     let State::Damaged(content) = baselines.refresh(lock_file)? else { return Ok(()) };
     let mut saved = salvage::whole_entries(&content);
     let whole = saved.len();
     for (key, baseline) in salvage::from_logs(log, updates) {
         saved.entry(key).or_insert(baseline);
     }
-    salvage::keep_aside(baselines.path(), whole, saved.len() - whole)?;
-    baselines.write_all(lock_file, saved.iter())
+    salvage::keep_aside(baselines.path(), whole, saved.len() - whole, durability)?;
+    baselines.write_all(lock_file, saved.iter(), durability)
 }
 
 fn first_baseline(prompt: &Prepared, now: &str) -> Baseline {

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock, iso_timestamp};
+use crate::durability::{DurableFile, Sync};
 use crate::error::{IoContext, Result};
-use crate::files::{self, FileId, Stamp, open_with_folders, read_exact_at};
+use crate::files::{self, FileId, Stamp, open_with_folders, read_exact_at, write_all_at};
 use crate::json;
 use crate::log;
 
@@ -19,11 +21,16 @@ pub struct Journal {
 
 #[derive(Debug)]
 struct Open {
-    file: File,
+    file: Arc<DurableFile>,
     id: FileId,
     /// The size up to which the end is known to be a line end.
     whole_to: u64,
+    /// Whether what lies behind the part that was synced may never have reached the disk.
+    must_be_rewritten: bool,
 }
+
+/// How much is read and written again at once after a failed sync.
+const PIECE: usize = 1 << 20;
 
 impl Journal {
     /// The journal at `path`. Does no I/O.
@@ -50,7 +57,7 @@ impl Journal {
         let path = self.path.clone();
         let (open, size) = self.open_current()?;
         let size = if size == open.whole_to { size } else { repair_end(&open.file, &path, size)? };
-        match open.file.write_all(lines) {
+        match (&**open.file).write_all(lines) {
             Ok(()) => {
                 open.whole_to = size + lines.len() as u64;
                 Ok(size)
@@ -75,24 +82,44 @@ impl Journal {
         Stamp::of_file(&open.file).context("look at", &path)
     }
 
+    /// The sync of what was appended, to be run when the lock has been released.
+    ///
+    /// After a sync that failed, everything since the one before it is written again first: see
+    /// [`durability`](crate::durability).
+    pub fn sync(&mut self) -> Result<Sync> {
+        let path = self.path.clone();
+        let (open, size) = self.open_current()?;
+        if open.must_be_rewritten {
+            rewrite(&path, &open.file, size).context("write again, after a failed sync,", &path)?;
+            open.must_be_rewritten = false;
+        }
+        Ok(open.file.sync(&path, size))
+    }
+
     /// The open file, for reading.
     #[must_use]
     pub fn file(&self) -> Option<&File> {
-        self.open.as_ref().map(|open| &open.file)
+        self.open.as_ref().map(|open| &**open.file)
     }
 
     /// Opens the file that is at the path now; also gives its size.
     fn open_current(&mut self) -> Result<(&mut Open, u64)> {
         let stamp = Stamp::of_path(&self.path).context("look at", &self.path)?;
-        let known = self.open.as_ref().is_some_and(|open| stamp.is_some_and(|stamp| stamp.id == open.id));
-        let size = if known {
+        let known = self.open.as_ref().filter(|open| stamp.is_some_and(|stamp| stamp.id == open.id));
+        let size = if known.is_some_and(|open| !open.file.is_in_doubt()) {
             stamp.map_or(0, |stamp| stamp.size)
         } else {
+            let synced_to = known.map(|open| open.file.synced_to());
             let mut options = files::options();
             options.read(true).append(true).create(true);
             let file = open_with_folders(&options, &self.path).context("open", &self.path)?;
             let stamp = Stamp::of_file(&file).context("look at", &self.path)?;
-            self.open = Some(Open { file, id: stamp.id, whole_to: 0 });
+            self.open = Some(Open {
+                file: DurableFile::new(file, synced_to.unwrap_or(stamp.size)),
+                id: stamp.id,
+                whole_to: 0,
+                must_be_rewritten: synced_to.is_some(),
+            });
             stamp.size
         };
         match &mut self.open {
@@ -100,6 +127,21 @@ impl Journal {
             None => Err(io::Error::from(io::ErrorKind::NotFound)).context("open", &self.path),
         }
     }
+}
+
+/// Writes the bytes of the file that were not synced once more, as they are, so that the system takes them for new.
+fn rewrite(path: &Path, file: &DurableFile, size: u64) -> io::Result<()> {
+    // Another handle, for the journal's own writes at the end wherever it is told to.
+    let writer = files::options().write(true).open(path)?;
+    let mut buffer = vec![0; PIECE];
+    let mut at = file.synced_to();
+    while at < size {
+        let piece = PIECE.min(usize::try_from(size - at).unwrap_or(PIECE));
+        read_exact_at(file, &mut buffer[..piece], at)?;
+        write_all_at(&writer, &buffer[..piece], at)?;
+        at += piece as u64;
+    }
+    Ok(())
 }
 
 /// Makes sure that the file ends with a line end; returns its size then.

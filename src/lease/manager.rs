@@ -9,6 +9,7 @@ use super::patience::{Patience, Wait};
 use super::sqlite_store::SqliteLeaseStore;
 use super::store::{LeaseStore, LeaseTerms};
 use crate::clock::Clock;
+use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::text::Text;
 
@@ -21,6 +22,8 @@ pub struct LeaseOptions {
     pub max_renewals: u64,
     /// Who the agent is. Two managers with the same id are the same holder.
     pub agent_id: Text,
+    /// What an acknowledged change survives. With [`Durability::PowerCut`] every change syncs the disk.
+    pub durability: Durability,
 }
 
 /// Acquires, renews and releases leases for one agent.
@@ -37,7 +40,7 @@ impl LeaseManager {
     /// file that is no database, stay as they are.
     pub fn open(workspace: &Path, options: LeaseOptions, clock: Arc<dyn Clock>) -> Result<Self> {
         check(&options)?;
-        Ok(Self::with_store(Box::new(SqliteLeaseStore::open(workspace, clock)?), options))
+        Ok(Self::with_store(Box::new(SqliteLeaseStore::open(workspace, clock, options.durability)?), options))
     }
 
     /// A manager whose leases are kept in `store`.

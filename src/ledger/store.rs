@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::entry::{GENESIS, StoredEntry, Transition, write_entry};
 use super::verify::{Verification, verify};
 use crate::clock::{Clock, iso_timestamp};
+use crate::durability::Durability;
 use crate::error::{Error, IoContext, Result};
-use crate::files::{Stamp, read_exact_at};
+use crate::files::{Stamp, read_exact_at, sync_folders};
 use crate::journal::tail::READ_AT_ONCE;
 use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Summary, Tail, TaskIndex};
 use crate::patience::Patience;
@@ -86,9 +87,16 @@ impl LedgerStore {
     }
 
     /// Makes the folder.
-    pub fn initialize(&self) -> Result<()> {
+    pub fn initialize(&self, durability: Durability, patience: Patience) -> Result<()> {
+        if durability.would_block(patience) {
+            return Err(self.would_block());
+        }
         let folder = self.path.parent().unwrap_or(&self.path);
-        std::fs::create_dir_all(folder).context("create", folder)
+        std::fs::create_dir_all(folder).context("create", folder)?;
+        match durability {
+            Durability::PowerCut => sync_folders(&self.path).context("sync", folder),
+            Durability::Process => Ok(()),
+        }
     }
 
     /// Whether there is a ledger file.
@@ -98,10 +106,21 @@ impl LedgerStore {
     }
 
     /// Appends transitions, each chained onto the one before it, all by one write. Gives their lines, in order.
-    pub fn append(&self, transitions: &[&Transition], patience: Patience) -> Result<Vec<String>> {
+    ///
+    /// If they are to survive a power cut the file is synced once for all of them, after the lock is released: whoever
+    /// chains onto them meanwhile syncs them too. If the sync fails, the entries may or may not be there.
+    pub fn append(
+        &self,
+        transitions: &[&Transition],
+        durability: Durability,
+        patience: Patience,
+    ) -> Result<Vec<String>> {
+        if durability.would_block(patience) {
+            return Err(self.would_block());
+        }
         let mut files = self.files(patience)?;
         let Files { lock, journal, head, .. } = &mut *files;
-        let _guard = lock.acquire(patience)?;
+        let guard = lock.acquire(patience)?;
         let stamp = journal.repair()?;
         let mut previous = match head.take() {
             Some((known, hash)) if known == stamp => hash,
@@ -117,6 +136,18 @@ impl LedgerStore {
         }
         journal.append(&lines)?;
         *head = journal.file().and_then(|file| Stamp::of_file(file).ok()).map(|stamp| (stamp, previous));
+        if durability == Durability::PowerCut {
+            let sync = journal.sync()?;
+            drop(guard);
+            drop(files);
+            if let Err(error) = sync.run() {
+                // The next entry goes onto what the file then says, not onto what this process has written.
+                if let Ok(mut files) = self.files(patience) {
+                    files.head = None;
+                }
+                return Err(error);
+            }
+        }
         let ends = starts.iter().skip(1).copied().chain([lines.len()]);
         let line =
             |(start, end): (&usize, usize)| String::from_utf8_lossy(&lines[*start..end - 1]).into_owned();
@@ -271,7 +302,7 @@ mod tests {
     }
 
     fn append(store: &LedgerStore, task: &str, phase: &str) {
-        store.append(&[&step(task, phase)], Patience::Now).unwrap();
+        store.append(&[&step(task, phase)], Durability::Process, Patience::Now).unwrap();
     }
 
     #[test]
@@ -293,7 +324,9 @@ mod tests {
     fn a_batch_is_one_chain() {
         let (_folder, store) = store();
         let steps = [step("a", "1"), step("a", "2"), step("b", "1")];
-        let lines = store.append(&steps.each_ref(), Patience::Now).unwrap();
+        let lines = store
+            .append(&steps.each_ref(), Durability::PowerCut, Patience::lasting(Duration::from_secs(10)))
+            .unwrap();
         assert_eq!(lines.len(), 3);
         assert_eq!(std::fs::read_to_string(&store.path).unwrap(), lines.join("\n") + "\n");
         assert!(store.verify(Patience::Now).unwrap().is_valid());

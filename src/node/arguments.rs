@@ -6,6 +6,7 @@ use napi::bindgen_prelude::{Either, JsObjectValue, JsValue, Object, Unknown, Utf
 use napi::{JsString, ValueType, sys};
 
 use crate::attestation::spec::Optional;
+use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::text::Text;
 
@@ -102,6 +103,22 @@ pub(super) fn whole_number(value: Unknown<'_>, argument: &'static str) -> Result
         number.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(&number)
     })?;
     Ok(number as u64)
+}
+
+/// Reads what an acknowledged change is to survive.
+pub(super) fn durability(value: Unknown<'_>, argument: &'static str) -> Result<Durability> {
+    let expected = "'process' or 'sync'";
+    let text = text(value, argument).map_err(|_| invalid(argument, expected, value))?;
+    match text.as_str() {
+        Some("process") => Ok(Durability::Process),
+        Some("sync") => Ok(Durability::PowerCut),
+        _ => Err(Error::InvalidArgument { argument, expected, actual: shown(&text) }),
+    }
+}
+
+/// Reads the options that only say what changes are to survive.
+pub(super) fn storage_options(options: Option<Unknown<'_>>) -> Result<Durability> {
+    Ok(Fields::optional(options, "options")?.read("durability", durability)?.unwrap_or_default())
 }
 
 /// Reads a list of strings.

@@ -8,13 +8,16 @@ use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Unknown};
 use napi_derive::napi;
 
-use super::arguments::{Fields, JsText, js_text, non_empty_text, path, phase, text, text_list};
+use super::arguments::{
+    Fields, JsText, js_text, non_empty_text, path, phase, storage_options, text, text_list,
+};
 use super::call::{PATIENCE, Pending, at_once, settled, workspace_path};
 use super::errors::{Family, to_js};
 use super::json::{Json, parse_lines};
 use crate::attestation::store::Prepared;
 use crate::attestation::{Attestation, AttestationStore, BaselineUpdate, PromptSpec};
 use crate::clock::{Clock, SystemClock};
+use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::log;
@@ -70,11 +73,12 @@ pub struct DriftStats {
 /// The first prompt of a task and phase becomes the baseline. Everything is kept in three files below
 /// `<workspaceRoot>/state/process/`: the log `prompt_attestations.jsonl`, the baselines `prompt_baselines.json` and
 /// the log of resets `prompt_baseline_updates.jsonl`. They are current when a call resolves, whatever other
-/// processes do at the same time; what was acknowledged survives the death of the process, and a power cut once the
-/// operating system has written it back.
+/// processes do at the same time. What was acknowledged survives the death of the process; a power cut it survives
+/// once the operating system has written it back, or at once with `durability: 'sync'`.
 #[napi]
 pub struct PromptAttestationManager {
     shared: Arc<Attestations>,
+    durability: Durability,
 }
 
 /// The attestations of a workspace, with the queue of those who can't have their answer at once.
@@ -84,8 +88,8 @@ struct Attestations {
 }
 
 enum Job {
-    /// An attestation, which can share its writes with others.
-    Attest(Box<(Prepared, Pending<DriftAnalysis>)>),
+    /// An attestation, which can share its writes and its sync with others.
+    Attest(Box<(Prepared, Pending<DriftAnalysis>)>, Durability),
     Other(Box<dyn FnOnce() + Send>),
 }
 
@@ -101,27 +105,38 @@ impl Attestations {
     }
 }
 
-/// Runs jobs in order; attestations that follow each other are done together.
+/// Runs jobs in order; attestations that follow each other and are to survive the same are done together.
 fn run(store: &AttestationStore, jobs: Vec<Job>) {
     let mut together: Vec<(Prepared, Pending<DriftAnalysis>)> = Vec::new();
+    let mut surviving = Durability::Process;
     for job in jobs {
         match job {
-            Job::Attest(job) => together.push(*job),
+            Job::Attest(job, durability) => {
+                if durability != surviving {
+                    attest_together(store, std::mem::take(&mut together), surviving);
+                }
+                surviving = durability;
+                together.push(*job);
+            }
             Job::Other(work) => {
-                attest_together(store, std::mem::take(&mut together));
+                attest_together(store, std::mem::take(&mut together), surviving);
                 work();
             }
         }
     }
-    attest_together(store, together);
+    attest_together(store, together, surviving);
 }
 
-fn attest_together(store: &AttestationStore, jobs: Vec<(Prepared, Pending<DriftAnalysis>)>) {
+fn attest_together(
+    store: &AttestationStore,
+    jobs: Vec<(Prepared, Pending<DriftAnalysis>)>,
+    durability: Durability,
+) {
     if jobs.is_empty() {
         return;
     }
     let prompts: Vec<&Prepared> = jobs.iter().map(|(prompt, _)| prompt).collect();
-    match store.attest(&prompts, Patience::lasting(PATIENCE)) {
+    match store.attest(&prompts, durability, Patience::lasting(PATIENCE)) {
         Ok(answers) => {
             for ((_, pending), answer) in jobs.into_iter().zip(answers) {
                 pending.settle(Ok(DriftAnalysis::from(answer)));
@@ -141,12 +156,15 @@ impl PromptAttestationManager {
     /// A manager for a workspace. Does no I/O.
     ///
     /// @param workspaceRoot the workspace's folder
-    /// @throws {AttestationError} `INVALID_ARGUMENT` if the folder is undefined, empty or no string
-    #[napi(constructor, ts_args_type = "workspaceRoot: string", catch_unwind)]
-    pub fn new(env: Env, workspace_root: Unknown<'_>) -> napi::Result<Self> {
-        let root = path(workspace_root, "workspaceRoot")
+    /// @param options what acknowledged changes survive
+    /// @throws {AttestationError} `INVALID_ARGUMENT` if the folder is undefined, empty or no string, or an option is
+    /// not what it must be
+    #[napi(constructor, ts_args_type = "workspaceRoot: string, options?: StorageOptions", catch_unwind)]
+    pub fn new(env: Env, workspace_root: Unknown<'_>, options: Option<Unknown<'_>>) -> napi::Result<Self> {
+        let (root, durability) = path(workspace_root, "workspaceRoot")
+            .and_then(|root| Ok((root, storage_options(options)?)))
             .map_err(|error| to_js(&env, Family::Attestation, &error))?;
-        Ok(Self { shared: Attestations::of(&workspace_path(root)) })
+        Ok(Self { shared: Attestations::of(&workspace_path(root)), durability })
     }
 
     /// Makes `state/process/`, an empty baselines file and an empty log of resets where they are absent.
@@ -154,7 +172,8 @@ impl PromptAttestationManager {
     /// Rejects with an {@link AttestationError} (`IO`) if that can't be done.
     #[napi(ts_return_type = "Promise<void>", catch_unwind)]
     pub fn initialize<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
-        self.answer(env, AttestationStore::initialize)
+        let durability = self.durability;
+        self.answer(env, move |store, patience| store.initialize(durability, patience))
     }
 
     /// Compares a prompt with the baseline of its task and phase, and records that.
@@ -174,8 +193,8 @@ impl PromptAttestationManager {
             Ok(spec) => Prepared::new(spec),
             Err(error) => return settled(env, Family::Attestation, Ok(DriftAnalysis::not_hashed(&error))),
         };
-        let Attestations { store, lane } = &*self.shared;
-        let now = || store.attest(&[&prompt], Patience::Now).map(|mut answers| answers.pop());
+        let (Attestations { store, lane }, durability) = (&*self.shared, self.durability);
+        let now = || store.attest(&[&prompt], durability, Patience::Now).map(|mut answers| answers.pop());
         match at_once(lane, now) {
             Some(Ok(Some(answer))) => settled(env, Family::Attestation, Ok(answer.into())),
             Some(Ok(None)) => Err(napi::Error::from_reason("an attestation without an answer")),
@@ -185,7 +204,7 @@ impl PromptAttestationManager {
             }
             None => {
                 let (pending, promise) = Pending::new(env, Family::Attestation)?;
-                lane.push(Job::Attest(Box::new((prompt, pending))));
+                lane.push(Job::Attest(Box::new((prompt, pending)), durability));
                 Ok(promise)
             }
         }
@@ -246,9 +265,10 @@ impl PromptAttestationManager {
                 baseline_update(options)?,
             ))
         };
+        let durability = self.durability;
         match arguments() {
             Ok((task, phase, hash, update)) => self.answer(env, move |store, patience| {
-                store.reset(&task, &phase, &hash, update.clone(), patience)
+                store.reset(&task, &phase, &hash, update.clone(), durability, patience)
             }),
             Err(error) => settled(env, Family::Attestation, Err(error)),
         }

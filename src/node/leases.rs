@@ -7,10 +7,13 @@ use napi::bindgen_prelude::{Null, PromiseRaw, ToNapiValue, Unknown};
 use napi::{Either, Env};
 use napi_derive::napi;
 
-use super::arguments::{Fields, JsText, js_text, non_empty_text, number, path, text, whole_number};
+use super::arguments::{
+    Fields, JsText, durability, js_text, non_empty_text, number, path, text, whole_number,
+};
 use super::call::{Pending, at_once, settled, workspace_path};
 use super::errors::{Family, to_js};
 use crate::clock::{SystemClock, iso_timestamp};
+use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::lease::{Acquisition, Lease, LeaseManager, LeaseOptions, Renewal};
@@ -24,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_READ: Duration = Duration::from_millis(100);
 /// How long `close` waits for a call before it that doesn't get on.
 const STALLED: Duration = Duration::from_millis(8);
+/// The same where calls wait for the disk.
+const STALLED_BY_DISK: Duration = Duration::from_secs(1);
 /// The longest duration of a lease, in seconds: 100 years.
 const LONGEST_LEASE: f64 = 3_153_600_000.0;
 
@@ -108,9 +113,11 @@ pub struct LeaseStats {
 /// workspace.
 ///
 /// Leases are kept in `<workspaceRoot>/state/orchestrator.db` (SQLite, WAL, `synchronous = NORMAL`), which may also be
-/// used by other code. A lease survives the death of its holder's process and then ends by its duration; after a
-/// power cut the last leases may be gone, and none of the boot before keeps anybody out. Calls of one manager take
-/// effect in the order in which they are made, also if they are not awaited.
+/// used by other code. A lease survives the death of its holder's process and then ends by its duration. A power cut
+/// ends all leases, whatever `durability` says: none of the boot before keeps anybody out, and no fencing token is
+/// repeated. Without `durability: 'sync'` the last changes before it may be lost, with it what was acknowledged is
+/// in the database. Calls of one manager take effect in the order in which they are made, also if they are not
+/// awaited.
 ///
 /// A lease can end while its holder still works. Only a fencing token protects what the holder writes then.
 #[napi]
@@ -118,6 +125,7 @@ pub struct PhaseLeaseManager {
     manager: Arc<LeaseManager>,
     lane: Arc<Lane<Box<dyn FnOnce() + Send>>>,
     max_renewals: u64,
+    stalled: Duration,
 }
 
 #[napi]
@@ -125,7 +133,7 @@ impl PhaseLeaseManager {
     /// Opens the workspace's database, and makes it, its table and its folder where they are absent.
     ///
     /// @param workspaceRoot the workspace's folder
-    /// @param options who the holder is and how long its leases last
+    /// @param options who the holder is, how long its leases last, and what they survive
     /// @throws {LeaseError} `INVALID_ARGUMENT` for bad arguments, before anything is touched; `IO` or `DATABASE` if
     /// the database can't be opened, `DATABASE_LOCKED` if other processes keep it busy
     #[napi(constructor, ts_args_type = "workspaceRoot: string, options?: PhaseLeaseOptions", catch_unwind)]
@@ -133,13 +141,18 @@ impl PhaseLeaseManager {
         let open = || {
             let root = path(workspace_root, "workspaceRoot")?;
             let options = lease_options(options)?;
-            let max_renewals = options.max_renewals;
+            let (max_renewals, durability) = (options.max_renewals, options.durability);
             let manager = LeaseManager::open(&workspace_path(root), options, Arc::new(SystemClock))?;
-            Ok((manager, max_renewals))
+            Ok((manager, max_renewals, durability))
         };
-        let (manager, max_renewals) = open().map_err(|error| to_js(&env, Family::Lease, &error))?;
+        let (manager, max_renewals, durability) =
+            open().map_err(|error| to_js(&env, Family::Lease, &error))?;
         let lane = Lane::new(1, |jobs: Vec<Box<dyn FnOnce() + Send>>| jobs.into_iter().for_each(|job| job()));
-        Ok(Self { manager: Arc::new(manager), lane, max_renewals })
+        let stalled = match durability {
+            Durability::Process => STALLED,
+            Durability::PowerCut => STALLED_BY_DISK,
+        };
+        Ok(Self { manager: Arc::new(manager), lane, max_renewals, stalled })
     }
 
     /// Acquires the lease of a task and phase, unless somebody holds it; this agent too is refused while it holds it.
@@ -315,7 +328,7 @@ impl PhaseLeaseManager {
     /// the store. Once it returns, nothing is written below the workspace any more.
     #[napi(catch_unwind)]
     pub fn close(&self) {
-        self.lane.drain(STALLED);
+        self.lane.drain(self.stalled);
         self.manager.close();
     }
 }
@@ -375,6 +388,7 @@ fn lease_options(options: Option<Unknown<'_>>) -> Result<LeaseOptions> {
         lease_duration_ms,
         max_renewals: fields.read("maxRenewals", whole_number)?.unwrap_or(10),
         agent_id: fields.read("agentId", non_empty_text)?.unwrap_or_else(default_agent_id),
+        durability: fields.read("durability", durability)?.unwrap_or_default(),
     })
 }
 

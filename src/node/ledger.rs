@@ -7,11 +7,12 @@ use napi::bindgen_prelude::{Null, PromiseRaw, ToNapiValue, Unknown, ValueType};
 use napi::{Either, Env};
 use napi_derive::napi;
 
-use super::arguments::{Fields, JsText, boolean, js_text, number, path, text, text_list};
+use super::arguments::{Fields, JsText, boolean, js_text, number, path, storage_options, text, text_list};
 use super::call::{PATIENCE, Pending, at_once, settled, workspace_path};
 use super::errors::{Family, to_js};
 use super::json::{Json, parse_lines};
 use crate::clock::{Clock, SystemClock};
+use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::ledger::{LedgerStore, Transition, Verification};
@@ -60,11 +61,12 @@ pub struct LedgerStats {
 /// The history of phase transitions, each entry chained to the one before it by its hash, so that a change is seen.
 ///
 /// It is kept in `<workspaceRoot>/state/process/ledger.jsonl`, one entry a line. Any number of processes may append:
-/// the chain stays whole. An entry whose append has resolved survives the death of the process, and a power cut once
-/// the operating system has written it back.
+/// the chain stays whole. An entry whose append has resolved survives the death of the process; a power cut it survives
+/// once the operating system has written it back, or at once, and all entries before it, with `durability: 'sync'`.
 #[napi]
 pub struct PhaseLedger {
     shared: Arc<Ledger>,
+    durability: Durability,
 }
 
 /// The ledger of a workspace, with the queue of those who can't have their answer at once.
@@ -74,8 +76,8 @@ struct Ledger {
 }
 
 enum Job {
-    /// An append, which can share its write with others.
-    Append(Box<(Transition, Pending<Json>)>),
+    /// An append, which can share its write and its sync with others.
+    Append(Box<(Transition, Pending<Json>)>, Durability),
     Other(Box<dyn FnOnce() + Send>),
 }
 
@@ -91,27 +93,34 @@ impl Ledger {
     }
 }
 
-/// Runs jobs in order; appends that follow each other are done together.
+/// Runs jobs in order; appends that follow each other and are to survive the same are done together.
 fn run(store: &LedgerStore, jobs: Vec<Job>) {
     let mut together: Vec<(Transition, Pending<Json>)> = Vec::new();
+    let mut surviving = Durability::Process;
     for job in jobs {
         match job {
-            Job::Append(job) => together.push(*job),
+            Job::Append(job, durability) => {
+                if durability != surviving {
+                    append_together(store, std::mem::take(&mut together), surviving);
+                }
+                surviving = durability;
+                together.push(*job);
+            }
             Job::Other(work) => {
-                append_together(store, std::mem::take(&mut together));
+                append_together(store, std::mem::take(&mut together), surviving);
                 work();
             }
         }
     }
-    append_together(store, together);
+    append_together(store, together, surviving);
 }
 
-fn append_together(store: &LedgerStore, jobs: Vec<(Transition, Pending<Json>)>) {
+fn append_together(store: &LedgerStore, jobs: Vec<(Transition, Pending<Json>)>, durability: Durability) {
     if jobs.is_empty() {
         return;
     }
     let transitions: Vec<&Transition> = jobs.iter().map(|(transition, _)| transition).collect();
-    match store.append(&transitions, Patience::lasting(PATIENCE)) {
+    match store.append(&transitions, durability, Patience::lasting(PATIENCE)) {
         Ok(lines) => {
             for ((_, pending), line) in jobs.into_iter().zip(lines) {
                 pending.settle(Ok(Json(line)));
@@ -131,18 +140,22 @@ impl PhaseLedger {
     /// The ledger of a workspace. Does no I/O.
     ///
     /// @param workspaceRoot the workspace's folder
-    /// @throws {LedgerError} `INVALID_ARGUMENT` if the folder is undefined, empty or no string
-    #[napi(constructor, ts_args_type = "workspaceRoot: string", catch_unwind)]
-    pub fn new(env: Env, workspace_root: Unknown<'_>) -> napi::Result<Self> {
-        let root =
-            path(workspace_root, "workspaceRoot").map_err(|error| to_js(&env, Family::Ledger, &error))?;
-        Ok(Self { shared: Ledger::of(&workspace_path(root)) })
+    /// @param options what acknowledged entries survive
+    /// @throws {LedgerError} `INVALID_ARGUMENT` if the folder is undefined, empty or no string, or an option is not
+    /// what it must be
+    #[napi(constructor, ts_args_type = "workspaceRoot: string, options?: StorageOptions", catch_unwind)]
+    pub fn new(env: Env, workspace_root: Unknown<'_>, options: Option<Unknown<'_>>) -> napi::Result<Self> {
+        let (root, durability) = path(workspace_root, "workspaceRoot")
+            .and_then(|root| Ok((root, storage_options(options)?)))
+            .map_err(|error| to_js(&env, Family::Ledger, &error))?;
+        Ok(Self { shared: Ledger::of(&workspace_path(root)), durability })
     }
 
     /// Makes the folder of the ledger. Rejects with a {@link LedgerError} (`IO`) if that can't be done.
     #[napi(ts_return_type = "Promise<void>", catch_unwind)]
     pub fn initialize<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
-        self.answer(env, |store, _| store.initialize())
+        let durability = self.durability;
+        self.answer(env, move |store, patience| store.initialize(durability, patience))
     }
 
     /// Whether there is a ledger file.
@@ -154,7 +167,8 @@ impl PhaseLedger {
     /// Appends the transition of a task from one phase to the next.
     ///
     /// Rejects with a {@link LedgerError}: `INVALID_ARGUMENT` for arguments of a wrong type; `IO` or `JOURNAL_LOCKED`
-    /// if it can't be written, and then nothing was.
+    /// if it can't be written, and then nothing was; with `durability: 'sync'` also `IO` if it was written and can't be
+    /// synced, and then it may be there or not.
     ///
     /// @param fromPhase the phase that is left, or null at the beginning
     /// @param toPhase the phase that is entered
@@ -200,13 +214,14 @@ impl PhaseLedger {
             Ok(transition) => transition,
             Err(error) => return settled(env, Family::Ledger, Err(error)),
         };
-        let Ledger { store, lane } = &*self.shared;
-        let now = || store.append(&[&transition], Patience::Now).map(|lines| Json(lines.concat()));
+        let (Ledger { store, lane }, durability) = (&*self.shared, self.durability);
+        let now =
+            || store.append(&[&transition], durability, Patience::Now).map(|lines| Json(lines.concat()));
         if let Some(result) = at_once(lane, now) {
             return settled(env, Family::Ledger, result);
         }
         let (pending, promise) = Pending::new(env, Family::Ledger)?;
-        lane.push(Job::Append(Box::new((transition, pending))));
+        lane.push(Job::Append(Box::new((transition, pending)), durability));
         Ok(promise)
     }
 

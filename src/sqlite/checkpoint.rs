@@ -83,6 +83,13 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Moves all of the log into the database and empties it; [`Failure::Busy`] while somebody still needs it.
+pub(super) fn empty_log(connection: &Connection) -> Result<(), Failure> {
+    let is_busy: bool =
+        connection.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?.query_row([], |row| row.get(0))?;
+    if is_busy { Err(Failure::Busy) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,12 +10,13 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::checkpoint::{Due, LogGrowth, checkpoint};
+use super::checkpoint::{Due, LogGrowth, checkpoint, empty_log};
 use super::descriptors;
 use super::failure::Failure;
 use super::file_identity::FileIdentity;
 use super::housekeeping::{self, Chore};
 use crate::error::{Error, Result};
+use crate::patience::Patience;
 
 /// Descriptors of the database file that an open pair has.
 const FILE_DESCRIPTORS: usize = 2;
@@ -46,6 +47,8 @@ pub(crate) struct Database {
     in_use: AtomicBool,
     shared_memory: OnceLock<FileIdentity>,
     log: LogGrowth,
+    /// Whether a sync has failed and what the log then held has not been moved into the database yet.
+    is_in_doubt: AtomicBool,
     attachment: OnceLock<Arc<dyn Any + Send + Sync>>,
     myself: Weak<Database>,
 }
@@ -83,6 +86,7 @@ impl Database {
             in_use: AtomicBool::new(true),
             shared_memory: OnceLock::new(),
             log,
+            is_in_doubt: AtomicBool::new(false),
             attachment: OnceLock::new(),
             myself: Weak::clone(myself),
         }))
@@ -133,8 +137,33 @@ impl Database {
             Due::Nothing => {}
             Due::Background => self.schedule_checkpoint(Duration::ZERO),
             // The commit has succeeded; that the log is long is no reason to fail it.
-            Due::InTheCall => drop(checkpoint(writer)),
+            Due::InTheCall => drop(self.noting_failed_sync(checkpoint(writer))),
         }
+    }
+
+    /// To be called before a change, with the writer held.
+    ///
+    /// A sync that fails is reported once, and the pages of the log that did not reach the disk count as written from
+    /// then on. A commit behind them would be lost with them, so all of the log first goes into the database, which
+    /// is synced, and starts anew.
+    pub(crate) fn remove_doubt(&self, writer: &Connection, patience: Patience) -> Result<(), Failure> {
+        if !self.is_in_doubt.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if patience == Patience::Now {
+            return Err(Failure::Busy);
+        }
+        empty_log(writer)?;
+        self.is_in_doubt.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Passes on the answer of an attempt to write; after a failed sync the log is in doubt.
+    pub(crate) fn noting_failed_sync<T>(&self, answer: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(Failure::NotSynced(_)) = answer {
+            self.is_in_doubt.store(true, Ordering::Release);
+        }
+        answer
     }
 
     /// Runs `work` with both connections, waiting for their present users.
@@ -209,7 +238,7 @@ impl Chore for Database {
     fn run(&self) {
         match try_borrow(&self.reader) {
             // A failure leaves the log as it is: the next checkpoint meets the same pages again.
-            Ok(reader) if self.is_in_use() => drop(checkpoint(&reader)),
+            Ok(reader) if self.is_in_use() => drop(self.noting_failed_sync(checkpoint(&reader))),
             Ok(_) | Err(Unavailable::Closed) => {}
             Err(Unavailable::Taken) => self.schedule_checkpoint(Duration::from_millis(1)),
         }

@@ -11,6 +11,8 @@ use crate::error::Error;
 pub(crate) enum Failure {
     /// Another connection is in the way for now; nothing was changed.
     Busy,
+    /// The disk could not be synced, and the system may take what it could not write for written.
+    NotSynced(String),
     /// Trying again doesn't help. The text names the cause and, where there is one, the next step.
     Refused(String),
 }
@@ -20,13 +22,19 @@ impl Failure {
     pub(crate) fn at(self, path: &Path) -> Error {
         match self {
             Self::Busy => Error::DatabaseLocked,
-            Self::Refused(message) => Error::Database { path: path.to_owned(), message },
+            Self::NotSynced(message) | Self::Refused(message) => {
+                Error::Database { path: path.to_owned(), message }
+            }
         }
     }
 }
 
 impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
+        let extended = error.sqlite_error().map(|error| error.extended_code);
+        if matches!(extended, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) {
+            return Self::NotSynced(format!("{} while syncing the disk", words(&error)));
+        }
         match error.sqlite_error_code() {
             // A lock protocol failure is what a start or an end of another process at the wrong moment looks like.
             Some(

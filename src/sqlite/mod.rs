@@ -31,4 +31,4 @@ pub(crate) use file_identity::FileIdentity;
 pub(crate) use housekeeping::{Chore, schedule};
 pub(crate) use preparation::Preparation;
 pub(crate) use registry::{DatabaseHandle, Missing, open, removed};
-pub(crate) use transaction::{Durability, WriteTransaction};
+pub(crate) use transaction::WriteTransaction;

@@ -41,10 +41,11 @@ pub(super) fn prepare(database: &Database, preparation: &dyn Preparation) -> Res
             Ok(true) => return Ok(()),
             Ok(false) => {
                 if let Some(_turn) = StartLock::try_take(database.path())? {
-                    match database.with_connections(|writer, _| {
+                    let performed = database.with_connections(|writer, _| {
                         switch_to_wal(writer)?;
                         preparation.perform(writer)
-                    }) {
+                    });
+                    match database.noting_failed_sync(performed) {
                         Ok(()) | Err(Failure::Busy) => {}
                         Err(failure) => return Err(failure.at(database.path())),
                     }

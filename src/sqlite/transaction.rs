@@ -3,17 +3,12 @@
 use rusqlite::Connection;
 
 use super::failure::Failure;
-
-/// What a commit survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// The end of any process; a power cut may take the last commits, never a part of one.
-    Process,
-    /// A power cut as well: the log is synced before the commit returns, and all earlier commits with it.
-    PowerCut,
-}
+use crate::durability::Durability;
 
 /// A transaction that holds the database's write lock from its beginning; undone unless committed.
+///
+/// If it is to survive a power cut, the log is synced before the commit returns, and all earlier commits with it; a
+/// sync that fails undoes the transaction.
 ///
 /// It is never deferred: one that reads first and then wants to write is refused when somebody else wrote meanwhile.
 #[derive(Debug)]

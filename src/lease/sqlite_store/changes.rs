@@ -4,14 +4,16 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Rows, params};
 use uuid::Uuid;
 
-use super::statistics::{Figures, Pending};
+use super::statistics::Figures;
 use super::term::{NewTerm, Now, Term, term_columns};
-use super::tokens::{self, TokenSource};
+use super::tokens;
+use super::upkeep::Upkeep;
 use super::values::{Bound, text};
 use crate::clock::iso_timestamp;
+use crate::durability::Durability;
 use crate::lease::model::{Acquisition, Lease, LeaseKey, Renewal};
 use crate::lease::store::LeaseTerms;
-use crate::sqlite::{Durability, Failure, WriteTransaction};
+use crate::sqlite::{Failure, WriteTransaction};
 use crate::text::Text;
 
 /// What there is for a key.
@@ -38,9 +40,10 @@ pub(super) fn acquire(
     key: LeaseKey<'_>,
     terms: LeaseTerms<'_>,
     now: Now<'_>,
-    tokens: &TokenSource,
-    pending: &Pending,
+    upkeep: &Upkeep,
+    durability: Durability,
 ) -> Result<Attempt, Failure> {
+    let Upkeep { tokens, pending, .. } = upkeep;
     // The last row is there for any key: a statement that has more to say keeps its snapshot, and the write lock is
     // given only to who reads the newest one. So what was found still holds under the lock.
     let mut look = writer.prepare_cached(concat!(
@@ -54,7 +57,7 @@ pub(super) fn acquire(
     if let Found::Live { holder, remaining_ms } = found {
         return Ok(Attempt::Answer(Acquisition::Held { holder, remaining_ms }));
     }
-    let transaction = match WriteTransaction::begin(writer, Durability::Process) {
+    let transaction = match WriteTransaction::begin(writer, durability) {
         Ok(transaction) => {
             drop(rows);
             transaction
@@ -62,7 +65,7 @@ pub(super) fn acquire(
         // Somebody has the lock, or has had it since the look.
         Err(Failure::Busy) => {
             drop(rows);
-            let transaction = WriteTransaction::begin(writer, Durability::Process)?;
+            let transaction = WriteTransaction::begin(writer, durability)?;
             found = find(&mut look.query([Bound(key.task), Bound(key.phase)])?, now)?;
             transaction
         }
@@ -164,7 +167,9 @@ pub(super) fn renew(
     terms: LeaseTerms<'_>,
     max_renewals: u64,
     now: Now<'_>,
+    durability: Durability,
 ) -> Result<Renewal, Failure> {
+    let transaction = synced(writer, durability)?;
     let term = NewTerm::starting(now, terms.duration_ms);
     // One statement, which takes the write lock from its start, as BEGIN IMMEDIATE does. A boot time of another boot
     // says nothing in this one.
@@ -186,6 +191,7 @@ pub(super) fn renew(
             i64::try_from(max_renewals).unwrap_or(i64::MAX),
         ])?;
     if renewed > 0 {
+        transaction.map_or(Ok(()), WriteTransaction::commit)?;
         return Ok(Renewal::Renewed { expires_at_ms: term.expires_wall_ms });
     }
     // Whatever happened since, the answer is true at one moment of the call.
@@ -203,6 +209,7 @@ pub(super) fn release(
     key: LeaseKey<'_>,
     holder: &Text,
     now: Now<'_>,
+    durability: Durability,
 ) -> Result<Figures, Failure> {
     let parameters = [Bound(key.task), Bound(key.phase), Bound(holder)];
     let mut look = writer.prepare_cached(concat!(
@@ -217,12 +224,15 @@ pub(super) fn release(
     let mut rows = look.query(parameters)?;
     let Some(row) = rows.next()? else { return Ok(Figures::default()) };
     let figures = Figures::hold(Term::read(row, 0)?.held_ms(now));
-    match delete.execute(parameters).map_err(Failure::from) {
-        Ok(_) => return Ok(figures),
-        Err(Failure::Busy) => drop(rows),
-        Err(failure) => return Err(failure),
+    if durability == Durability::Process {
+        match delete.execute(parameters).map_err(Failure::from) {
+            Ok(_) => return Ok(figures),
+            Err(Failure::Busy) => {}
+            Err(failure) => return Err(failure),
+        }
     }
-    let transaction = WriteTransaction::begin(writer, Durability::Process)?;
+    drop(rows);
+    let transaction = WriteTransaction::begin(writer, durability)?;
     let figures = ended_holds(look.query(parameters)?, now)?;
     delete.execute(parameters)?;
     transaction.commit()?;
@@ -230,12 +240,28 @@ pub(super) fn release(
 }
 
 /// Removes all leases of the holder; the figures of the holds that ended.
-pub(super) fn release_all(writer: &Connection, holder: &Text, now: Now<'_>) -> Result<Figures, Failure> {
+pub(super) fn release_all(
+    writer: &Connection,
+    holder: &Text,
+    now: Now<'_>,
+    durability: Durability,
+) -> Result<Figures, Failure> {
+    let transaction = synced(writer, durability)?;
     let mut statement = writer.prepare_cached(concat!(
         "DELETE FROM phase_leases WHERE agent_id = ?1 RETURNING ",
         term_columns!()
     ))?;
-    ended_holds(statement.query([Bound(holder)])?, now)
+    let figures = ended_holds(statement.query([Bound(holder)])?, now)?;
+    transaction.map_or(Ok(()), WriteTransaction::commit)?;
+    Ok(figures)
+}
+
+/// The transaction that a single statement needs only to be synced.
+fn synced(writer: &Connection, durability: Durability) -> Result<Option<WriteTransaction<'_>>, Failure> {
+    match durability {
+        Durability::PowerCut => WriteTransaction::begin(writer, durability).map(Some),
+        Durability::Process => Ok(None),
+    }
 }
 
 /// Reads to the end: only then has a deletion been committed.

@@ -25,7 +25,9 @@ use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal};
 use super::patience::{Patience, Wait};
 use super::store::{LeaseStore, LeaseTerms};
 use crate::clock::Clock;
+use crate::durability::Durability;
 use crate::error::{Error, IoContext, Result};
+use crate::files::sync_folders;
 use crate::sqlite::{
     Backoff, Borrowed, Database, DatabaseHandle, Failure, FileIdentity, Missing, Unavailable, open, removed,
 };
@@ -34,10 +36,12 @@ use crate::text::Text;
 /// A store in `<workspace>/state/orchestrator.db`.
 ///
 /// What a call has answered survives the end of any process at any moment. A power cut may take back the last
-/// answers, never a part of one, and no fencing token is ever given out twice; it also ends all leases.
+/// answers, never a part of one, unless the store was opened to let them survive it; in any case no fencing token is
+/// ever given out twice. A power cut also ends all leases.
 pub struct SqliteLeaseStore {
     path: PathBuf,
     clock: Arc<dyn Clock>,
+    durability: Durability,
     /// `None` once closed.
     opened: Mutex<Option<Opened>>,
 }
@@ -51,14 +55,14 @@ impl SqliteLeaseStore {
     /// Opens the database, making it and its folder where they don't exist, and upgrading one of before.
     ///
     /// Waits up to 5 s for other processes that do the same. Writes nothing if all is in place.
-    pub fn open(workspace: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub fn open(workspace: &Path, clock: Arc<dyn Clock>, durability: Durability) -> Result<Self> {
         // An absolute path stays right when the process changes its directory, and is never read as a URI.
         let workspace = std::path::absolute(workspace).context("find", workspace)?;
         let folder = workspace.join("state");
         create_folder(&workspace, &folder)?;
         let path = folder.join("orchestrator.db");
-        let opened = Opened::open(&path, Missing::Create, &clock)?;
-        Ok(Self { path, clock, opened: Mutex::new(Some(opened)) })
+        let opened = Opened::open(&path, Missing::Create, &clock, durability)?;
+        Ok(Self { path, clock, durability, opened: Mutex::new(Some(opened)) })
     }
 
     fn now(&self) -> Now<'_> {
@@ -71,7 +75,9 @@ impl SqliteLeaseStore {
         let opened = slot.as_mut().ok_or(Error::Closed)?;
         match FileIdentity::of(&self.path).context("look at", &self.path)? {
             Some(identity) if identity == opened.handle.identity() => {}
-            Some(_) => *opened = Opened::open(&self.path, Missing::Refuse, &self.clock)?,
+            Some(_) => {
+                *opened = Opened::open(&self.path, Missing::Refuse, &self.clock, self.durability)?;
+            }
             None => return Err(removed(&self.path)),
         }
         Ok((Arc::clone(&opened.handle), Arc::clone(&opened.upkeep)))
@@ -83,6 +89,9 @@ impl SqliteLeaseStore {
         wait: Wait<'_>,
         mut attempt: impl FnMut(&Connection, &Arc<Upkeep>) -> Result<T, Failure>,
     ) -> Result<T> {
+        if self.durability.would_block(wait.patience()) {
+            return Err(Error::DatabaseLocked);
+        }
         let mut backoff = None;
         loop {
             wait.check_open()?;
@@ -90,7 +99,11 @@ impl SqliteLeaseStore {
             if let Ok(writer) = database.try_writer() {
                 // Again, now that `close` has to wait for this connection.
                 wait.check_open()?;
-                match attempt(&writer, &upkeep) {
+                let answer = match database.remove_doubt(&writer, wait.patience()) {
+                    Ok(()) => attempt(&writer, &upkeep),
+                    Err(failure) => Err(failure),
+                };
+                match database.noting_failed_sync(answer) {
                     Ok(answer) => {
                         database.after_commit(&writer);
                         return Ok(answer);
@@ -126,17 +139,22 @@ impl SqliteLeaseStore {
 }
 
 impl Opened {
-    fn open(path: &Path, missing: Missing, clock: &Arc<dyn Clock>) -> Result<Self> {
+    fn open(path: &Path, missing: Missing, clock: &Arc<dyn Clock>, durability: Durability) -> Result<Self> {
         let handle = open(path, missing, &Schema { boot_id: clock.boot_id() })?;
+        if durability == Durability::PowerCut {
+            // SQLite syncs the folder of what it makes, but others may have made the files without.
+            sync_folders(path).context("sync the folder of", path)?;
+        }
         let upkeep = handle.attachment(|| Upkeep::new(&handle, Arc::clone(clock)))?;
         upkeep.schedule_sweep();
         // At the first opening after a boot, so that the first acquisition doesn't have to wait for the disk. Should
         // somebody be in the way, that one does it.
         if let Ok(writer) = handle.try_writer()
+            && handle.remove_doubt(&writer, Patience::Until(Instant::now())).is_ok()
             && let Ok(sequence) = tokens::read(&writer, clock.boot_id())
             && !upkeep.tokens.can_take(sequence, clock.boot_id())
         {
-            drop(upkeep.tokens.prepare(&writer, clock.boot_id()));
+            drop(handle.noting_failed_sync(upkeep.tokens.prepare(&writer, clock.boot_id())));
         }
         Ok(Self { handle, upkeep })
     }
@@ -157,7 +175,7 @@ impl LeaseStore for SqliteLeaseStore {
         let answer = self.write(wait, |writer, upkeep| {
             let now = self.now();
             loop {
-                match changes::acquire(writer, key, terms, now, &upkeep.tokens, &upkeep.pending)? {
+                match changes::acquire(writer, key, terms, now, upkeep, self.durability)? {
                     Attempt::Answer(answer) => return Ok((answer, Arc::clone(upkeep))),
                     // Preparing syncs the disk, which a caller that must not block leaves to one that may.
                     Attempt::NeedsTokens if wait.patience() == Patience::Now => return Err(Failure::Busy),
@@ -179,12 +197,14 @@ impl LeaseStore for SqliteLeaseStore {
         max_renewals: u64,
         wait: Wait<'_>,
     ) -> Result<Renewal> {
-        self.write(wait, |writer, _| changes::renew(writer, key, terms, max_renewals, self.now()))
+        self.write(wait, |writer, _| {
+            changes::renew(writer, key, terms, max_renewals, self.now(), self.durability)
+        })
     }
 
     fn release(&self, key: LeaseKey<'_>, holder: &Text, wait: Wait<'_>) -> Result<bool> {
         self.write(wait, |writer, upkeep| {
-            let ended = changes::release(writer, key, holder, self.now())?;
+            let ended = changes::release(writer, key, holder, self.now(), self.durability)?;
             upkeep.count(ended);
             Ok(ended.finished_holds > 0)
         })
@@ -192,7 +212,7 @@ impl LeaseStore for SqliteLeaseStore {
 
     fn release_all(&self, holder: &Text, wait: Wait<'_>) -> Result<u64> {
         self.write(wait, |writer, upkeep| {
-            let ended = changes::release_all(writer, holder, self.now())?;
+            let ended = changes::release_all(writer, holder, self.now(), self.durability)?;
             upkeep.count(ended);
             Ok(ended.finished_holds)
         })

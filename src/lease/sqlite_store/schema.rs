@@ -11,7 +11,8 @@
 use rusqlite::{Connection, params};
 
 use super::tokens::{self, FIRST_TOKEN};
-use crate::sqlite::{Durability, Failure, Preparation, WriteTransaction};
+use crate::durability::Durability;
+use crate::sqlite::{Failure, Preparation, WriteTransaction};
 
 /// Columns without which a table of this name is something else.
 const REQUIRED: [&str; 7] =

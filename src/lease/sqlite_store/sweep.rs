@@ -8,7 +8,8 @@ use rusqlite::{Connection, params};
 use super::statistics::{Figures, Pending};
 use super::term::{Now, Term, term_columns};
 use super::values::Exact;
-use crate::sqlite::{Durability, Failure, WriteTransaction};
+use crate::durability::Durability;
+use crate::sqlite::{Failure, WriteTransaction};
 
 /// How long a lease must have been expired, in milliseconds.
 const DEAD_AFTER_MS: i64 = 3_600_000;

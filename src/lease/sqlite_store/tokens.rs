@@ -21,7 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::{Connection, params};
 
-use crate::sqlite::{Durability, Failure, WriteTransaction};
+use crate::durability::Durability;
+use crate::sqlite::{Failure, WriteTransaction};
 
 /// The first token of a new database.
 pub(super) const FIRST_TOKEN: i64 = 1;

@@ -105,7 +105,7 @@ impl Chore for Upkeep {
         if self.sweep_is_due() {
             let swept = sweep::sweep(&writer, Now::of(&*self.clock), &self.pending);
             let delay = match swept {
-                Ok(sweep::Swept::All) | Err(Failure::Refused(_)) => SWEEP_INTERVAL,
+                Ok(sweep::Swept::All) | Err(Failure::Refused(_) | Failure::NotSynced(_)) => SWEEP_INTERVAL,
                 Ok(sweep::Swept::Batch) | Err(Failure::Busy) => RETRY,
             };
             *self.next_sweep.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + delay);

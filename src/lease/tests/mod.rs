@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use super::{Acquisition, Lease, LeaseManager, LeaseOptions, Patience};
 use crate::clock::ManualClock;
+use crate::durability::Durability;
 use crate::error::Result;
 use crate::text::Text;
 
@@ -69,7 +70,12 @@ impl Fixture {
 }
 
 fn options(agent: &str) -> LeaseOptions {
-    LeaseOptions { lease_duration_ms: 10 * SECOND, max_renewals: 3, agent_id: Text::from(agent) }
+    LeaseOptions {
+        lease_duration_ms: 10 * SECOND,
+        max_renewals: 3,
+        agent_id: Text::from(agent),
+        durability: Durability::Process,
+    }
 }
 
 fn soon() -> Patience {
