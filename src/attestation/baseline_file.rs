@@ -108,7 +108,7 @@ impl BaselineFile {
 
     /// The baseline with this key, as it is in the file.
     pub fn get(&mut self, key: &Text) -> Result<Option<Baseline>> {
-        let Some(loaded) = &self.loaded else { return Ok(None) };
+        let Some(loaded) = &self.loaded else { return self.check_missing().map(|()| None) };
         if let Some(found) = loaded.get(key).context("read", &self.path)? {
             return Ok(Baseline::from_json(&found));
         }
@@ -132,6 +132,7 @@ impl BaselineFile {
         durability: Durability,
     ) -> Result<()> {
         let Some(loaded) = &mut self.loaded else {
+            self.check_missing()?;
             let baselines = baselines.iter().map(|(key, baseline)| (key, baseline));
             return self.write_all(lock_file, baselines, durability);
         };
@@ -158,8 +159,20 @@ impl BaselineFile {
             loaded.stamp = stamp;
             loaded.closing_brace = closing_brace;
         } else {
-            write_all_at(&loaded.file, &text, start).context("write into", &self.path)?;
-            loaded.stamp = Stamp::of_file(&loaded.file).context("look at", &self.path)?;
+            let written = write_all_at(&loaded.file, &text, start)
+                .and_then(|()| Stamp::of_file(&loaded.file))
+                .context("write into", &self.path);
+            match written {
+                Ok(stamp) => loaded.stamp = stamp,
+                Err(error) => {
+                    // Whatever part was written must not become half of an entry. If that fails too, the next use
+                    // finds the damage and mends it.
+                    text.fill(b' ');
+                    let _ = write_all_at(&loaded.file, &text, start);
+                    self.loaded = None;
+                    return Err(error);
+                }
+            }
         }
         loaded.entries_end = end;
         for ((key, _), entry_start) in baselines.iter().zip(starts) {
@@ -179,6 +192,8 @@ impl BaselineFile {
         let mut content = Vec::new();
         if self.loaded.is_some() {
             content = std::fs::read(&self.path).context("read", &self.path)?;
+        } else {
+            self.check_missing()?;
         }
         let mut kept: Vec<Range<usize>> = Vec::new();
         let scanned = json::object(&content, |entry| {
@@ -255,6 +270,15 @@ impl BaselineFile {
                 Ok(State::Whole)
             }
             _ => Ok(State::Damaged(content)),
+        }
+    }
+
+    /// That nothing is known of the file must mean that there is none: one that couldn't be read has baselines, which
+    /// must neither count as absent nor be written over.
+    fn check_missing(&self) -> Result<()> {
+        match self.stamp()? {
+            None => Ok(()),
+            Some(_) => Err(io::Error::other("it could not be read just now")).context("read", &self.path),
         }
     }
 

@@ -116,9 +116,18 @@ fn each_line(path: &Path, mut take: impl FnMut(&[u8])) {
 /// Keeps a copy of a damaged file under another name beside its own, and says so in the log.
 pub fn keep_aside(path: &Path, saved: usize, rebuilt: usize, durability: Durability) -> Result<PathBuf> {
     let aside = damaged_path(path);
-    std::fs::copy(path, &aside).context("keep a copy of the damaged file", path)?;
-    if durability == Durability::PowerCut {
-        File::open(&aside).and_then(|copy| copy.sync_all()).context("sync", &aside)?;
+    let kept = std::fs::copy(path, &aside).context("keep a copy of the damaged file", path).and_then(|_| {
+        match durability {
+            Durability::PowerCut => {
+                File::open(&aside).and_then(|copy| copy.sync_all()).context("sync", &aside)
+            }
+            Durability::Process => Ok(()),
+        }
+    });
+    if let Err(error) = kept {
+        // The next try makes another copy: on a full disk half copies would only pile up.
+        let _ = std::fs::remove_file(&aside);
+        return Err(error);
     }
     log::warning(
         "The baselines file was damaged; it was put aside and what could be read or rebuilt was kept",

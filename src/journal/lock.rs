@@ -58,10 +58,13 @@ fn try_acquire(path: &Path, open: &mut Option<(File, FileId)>) -> Result<Option<
             // If the file was replaced, its lock is somebody's who will notice that too.
             return Ok(None);
         }
-        if FileId::of_path(path).context("look at", path)? == Some(*id) {
+        let at_path = FileId::of_path(path).context("look at", path);
+        if matches!(at_path, Ok(found) if found == Some(*id)) {
             return Ok(Some(()));
         }
+        // Closing it ends the lock, which others would else wait for.
         *open = None;
+        at_path?;
     }
 }
 

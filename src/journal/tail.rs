@@ -92,12 +92,16 @@ impl<S: Summary> Tail<S> {
             let stamp = Stamp::of_file(&file).context("look at", &self.path)?;
             self.followed = Some(Followed { file, stamp, read_to: 0, end: Vec::new() });
         }
-        let Self { path, followed, summary } = self;
-        if let Some(known) = followed {
+        if let Some(known) = &mut self.followed {
             let stamp = if has_grown { now } else { known.stamp };
-            known.read_on(summary, stamp).context("read", path)?;
+            if let Err(error) = known.read_on(&mut self.summary, stamp) {
+                // Some of the lines may be in the summary, and it would be taken for all of them.
+                self.followed = None;
+                self.summary = S::default();
+                return Err(error).context("read", &self.path);
+            }
         }
-        Ok((summary, followed.as_ref().map(|known| &known.file)))
+        Ok((&self.summary, self.followed.as_ref().map(|known| &known.file)))
     }
 
     /// Where the journal is.

@@ -254,7 +254,10 @@ fn write_holder(lock: &OsLock) -> Result<()> {
         }
         write_all_at(file, &json, 0)
     };
-    write().context("write the holder into", lock.path())
+    write().context("write the holder into", lock.path()).inspect_err(|_| {
+        // An old process would wait for a file that says something, and nobody holds this one.
+        let _ = file.set_len(0);
+    })
 }
 
 #[cfg(test)]

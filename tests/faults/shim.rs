@@ -1,0 +1,137 @@
+//! The preloaded shim: building it, starting a process under it, and telling it what is to fail.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// Names the job that a copy of this test does.
+pub const JOB: &str = "FAULT_JOB";
+
+/// A kind of file operation, as the shim numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    Open,
+    Write,
+    Truncate,
+    Rename,
+    Sync,
+    Mkdir,
+    Unlink,
+    Allocate,
+    Read,
+    Stat,
+}
+
+/// What fails, when and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    pub class: Class,
+    /// How many calls of the class succeed before.
+    pub after: i32,
+    /// How many fail then.
+    pub times: i32,
+    pub errno: i32,
+    /// Whether the first failing write writes half of its bytes.
+    pub half: bool,
+}
+
+/// Whether the long form of the tests was asked for.
+pub fn is_long() -> bool {
+    std::env::var("DRIFTLOCK_FAULTS").is_ok_and(|value| value == "long")
+}
+
+/// A folder whose syncs cost nothing, if there is one.
+pub fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let builder = |path: &Path| tempfile::Builder::new().prefix("driftlock-faults-").tempdir_in(path);
+    builder(memory).or_else(|_| builder(&std::env::temp_dir())).unwrap()
+}
+
+/// Runs a job of [`super::job`] in a process of its own, below a folder of its own, and fails if it does.
+pub fn run_job(name: &str, environment: &[(&str, &str)]) {
+    let folder = folder();
+    let output = start_job(name, folder.path(), environment);
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Runs a job on the files below `folder`.
+pub fn start_job(name: &str, folder: &Path, environment: &[(&str, &str)]) -> Output {
+    let control = tempfile::NamedTempFile::new().unwrap();
+    control.as_file().set_len(4096).unwrap();
+    Command::new(std::env::current_exe().unwrap())
+        .args(["job", "--exact", "--nocapture"])
+        .env(JOB, name)
+        .env("LD_PRELOAD", library())
+        .env("FAULT_FOLDER", folder)
+        .env("FAULT_CONTROL", control.path())
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+/// The folder of the job that this process does.
+pub fn job_folder() -> PathBuf {
+    std::env::var_os("FAULT_FOLDER").unwrap().into()
+}
+
+/// Compiles the shim once for all tests of this process.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = LIBRARY.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join("shim.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/shim.c");
+        let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+        let status = Command::new(compiler)
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .args([&library, &source])
+            .args(["-ldl", "-lpthread"])
+            .status()
+            .unwrap();
+        assert!(status.success(), "the shim does not compile");
+        (folder, library)
+    });
+    path
+}
+
+/// The words that the shim of this process looks at.
+pub struct Shim(File);
+
+impl Shim {
+    pub fn of_this_process() -> Self {
+        let path = std::env::var_os("FAULT_CONTROL").unwrap();
+        Self(File::options().read(true).write(true).open(path).unwrap())
+    }
+
+    /// Lets a fault happen.
+    pub fn arm(&self, fault: Fault) {
+        let errno = if fault.half { -fault.errno } else { fault.errno };
+        for (word, value) in [(1, fault.after), (2, fault.times), (3, errno), (4, 0)] {
+            self.set(word, value);
+        }
+        self.set(0, 1 << fault.class as i32);
+    }
+
+    /// Ends the faults; says how often one happened.
+    pub fn disarm(&self) -> i32 {
+        self.set(0, 0);
+        self.get(4)
+    }
+
+    fn set(&self, word: u64, value: i32) {
+        self.0.write_all_at(&value.to_ne_bytes(), word * 4).unwrap();
+    }
+
+    fn get(&self, word: u64) -> i32 {
+        let mut bytes = [0; 4];
+        self.0.read_exact_at(&mut bytes, word * 4).unwrap();
+        i32::from_ne_bytes(bytes)
+    }
+}
