@@ -13,5 +13,5 @@ fn main() {
 #[divan::bench(args = OPERATIONS.iter().map(|(name, _)| *name))]
 fn operation(bencher: Bencher, name: &str) {
     let mut operation = operations::prepare(name);
-    bencher.bench_local(|| operation());
+    bencher.bench_local(operation);
 }

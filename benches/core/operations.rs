@@ -7,6 +7,7 @@ use std::sync::Arc;
 use driftlock::attestation::store::Prepared;
 use driftlock::attestation::{AttestationStore, PromptSpec};
 use driftlock::clock::{Clock, SystemClock};
+use driftlock::durability::Durability;
 use driftlock::lease::{Acquisition, LeaseManager, LeaseOptions, Renewal};
 use driftlock::ledger::{LedgerStore, Transition};
 use driftlock::lock::{FileLocks, Owner};
@@ -20,10 +21,10 @@ const PREPARED: usize = 10_000;
 const OF_ONE_TASK: usize = 10;
 
 /// One operation, ready to be repeated. It panics if it doesn't succeed.
-pub type Operation = Box<dyn FnMut()>;
+pub(crate) type Operation = Box<dyn FnMut()>;
 
 /// Every operation by its name, made ready by calling the function.
-pub const OPERATIONS: &[(&str, fn() -> Operation)] = &[
+pub(crate) const OPERATIONS: &[(&str, fn() -> Operation)] = &[
     ("hash_prompt", hash_prompt),
     ("lease_acquire_release", lease_acquire_release),
     ("lease_renew", lease_renew),
@@ -45,10 +46,14 @@ pub const OPERATIONS: &[(&str, fn() -> Operation)] = &[
 ///
 /// # Panics
 /// If there is none with this name.
-pub fn prepare(name: &str) -> Operation {
-    let (_, prepare) = OPERATIONS.iter().find(|operation| operation.0 == name).expect("the name of an operation");
+pub(crate) fn prepare(name: &str) -> Operation {
+    let (_, prepare) =
+        OPERATIONS.iter().find(|operation| operation.0 == name).expect("the name of an operation");
     prepare()
 }
+
+/// The default of the package.
+const DURABILITY: Durability = Durability::Process;
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -59,7 +64,12 @@ fn clock() -> Arc<dyn Clock> {
 }
 
 fn leases(workspace: &Path, agent: &str) -> LeaseManager {
-    let options = LeaseOptions { lease_duration_ms: 300_000, max_renewals: u64::MAX, agent_id: agent.into() };
+    let options = LeaseOptions {
+        lease_duration_ms: 300_000,
+        max_renewals: u64::MAX,
+        agent_id: agent.into(),
+        durability: DURABILITY,
+    };
     LeaseManager::open(workspace, options, clock()).expect("a lease manager")
 }
 
@@ -95,7 +105,7 @@ fn attestations() -> (TempDir, AttestationStore) {
     let folder = folder();
     let store = AttestationStore::new(folder.path(), clock());
     let prompts: Vec<Prepared> = (0..PREPARED).map(|number| prompt(number / OF_ONE_TASK)).collect();
-    store.attest(&prompts.iter().collect::<Vec<_>>(), Patience::Now).expect("attestations");
+    store.attest(&prompts.iter().collect::<Vec<_>>(), DURABILITY, Patience::Now).expect("attestations");
     (folder, store)
 }
 
@@ -103,15 +113,14 @@ fn attestations() -> (TempDir, AttestationStore) {
 fn ledger() -> (TempDir, LedgerStore) {
     let folder = folder();
     let store = LedgerStore::new(folder.path(), clock());
-    store.initialize().expect("a folder");
-    let transitions: Vec<Transition> =
-        (0..PREPARED).map(|number| transition(number / OF_ONE_TASK)).collect();
-    store.append(&transitions.iter().collect::<Vec<_>>(), Patience::Now).expect("entries");
+    store.initialize(DURABILITY, Patience::Now).expect("a folder");
+    let transitions: Vec<Transition> = (0..PREPARED).map(|number| transition(number / OF_ONE_TASK)).collect();
+    store.append(&transitions.iter().collect::<Vec<_>>(), DURABILITY, Patience::Now).expect("entries");
     (folder, store)
 }
 
 fn attest(store: &AttestationStore, prompt: &Prepared, is_first: bool) {
-    let answers = store.attest(&[prompt], Patience::Now).expect("an attestation");
+    let answers = store.attest(&[prompt], DURABILITY, Patience::Now).expect("an attestation");
     assert!(answers[0].error.is_none() && answers[0].baseline_hash.is_none() == is_first);
 }
 
@@ -215,7 +224,7 @@ fn attestation_open() -> Operation {
     let patience = Patience::lasting(std::time::Duration::from_secs(3600));
     Box::new(move || {
         let store = AttestationStore::new(folder.path(), clock());
-        let answers = store.attest(&[&prompt], patience).expect("an attestation");
+        let answers = store.attest(&[&prompt], DURABILITY, patience).expect("an attestation");
         assert!(answers[0].baseline_hash.is_some());
         assert!(store.stats(patience).expect("statistics").total_attestations > PREPARED as u64);
     })
@@ -227,7 +236,7 @@ fn ledger_append() -> Operation {
     Box::new(move || {
         let _ = &folder;
         number += 1;
-        let lines = store.append(&[&transition(number)], Patience::Now).expect("an entry");
+        let lines = store.append(&[&transition(number)], DURABILITY, Patience::Now).expect("an entry");
         assert_eq!(lines.len(), 1);
     })
 }
