@@ -2,8 +2,8 @@ import { appendFileSync, existsSync, readdirSync, readFileSync, writeFileSync } 
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { acquireLock, PhaseLedger, PromptAttestationManager, releaseLock } from '../../index.js'
+import { entryHash } from '../helpers/hashes.js'
 import { Peer, type PeerContext } from '../helpers/peer.js'
-import { entryHash } from '../helpers/reference.mjs'
 import { makeSpec } from '../helpers/shapes.js'
 import { sleep, until } from '../helpers/wait.js'
 import {

@@ -1,6 +1,6 @@
 // What is wrong with the files of a workspace, checked without the package.
 import { readFileSync } from 'node:fs'
-import { entryHash } from '../helpers/reference.mjs'
+import { entryHash } from '../helpers/hashes.js'
 import { attestationsPath, baselinesPath, type Json, ledgerPath } from '../helpers/workspace.js'
 
 /** The lines of a JSONL file; what is no whole line of JSON becomes a problem. */
