@@ -133,6 +133,18 @@ impl FileLocks {
         }
     }
 
+    /// Releases the lock on `path` if it is held for `owner`: another one's, whoever got it meanwhile, stays.
+    pub fn release_of(&self, path: &Path, owner: &Owner) {
+        let Ok(path) = std::path::absolute(path) else { return };
+        let mut paths = self.lock();
+        if let Some(state) = paths.get_mut(&path)
+            && state.held.as_ref().is_some_and(|(_, holder)| holder.is(owner))
+        {
+            state.release();
+            Self::forget_if_unused(&mut paths, &path);
+        }
+    }
+
     /// Ends an owner: its locks are released, its waiters answer false.
     pub fn end(&self, owner: &Owner) {
         owner.0.store(false, Ordering::Release);
@@ -150,6 +162,10 @@ impl FileLocks {
 
     fn take_turn(&self, place: &Place<'_>, owner: &Owner) -> Result<Turn> {
         let mut paths = self.lock();
+        // Under the lock of the table: either `end` sees what this takes, or this sees that the owner has ended.
+        if !owner.is_alive() {
+            return Ok(Turn::OwnerEnded);
+        }
         let Some(state) = paths.get_mut(&place.path) else { return Ok(Turn::BehindOthers) };
         let is_head = state.waiting.front().is_some_and(|head| Arc::ptr_eq(head, &place.turn));
         if !is_head || state.held.is_some() {
@@ -176,6 +192,7 @@ enum Turn {
     Acquired,
     HeldElsewhere,
     BehindOthers,
+    OwnerEnded,
 }
 
 impl PathState {
@@ -204,11 +221,9 @@ impl Place<'_> {
         let deadline = Instant::now() + limits.wait();
         let mut pause = FIRST_PAUSE;
         loop {
-            if !owner.is_alive() {
-                return Ok(false);
-            }
             let until = match self.locks.take_turn(&self, owner)? {
                 Turn::Acquired => return Ok(true),
+                Turn::OwnerEnded => return Ok(false),
                 Turn::HeldElsewhere => {
                     let next = Instant::now() + pause.mul_f64(0.5 + jitter());
                     pause = (pause * 2).min(LONGEST_PAUSE);
