@@ -13,7 +13,6 @@ use super::arguments::{
 use super::call::{Pending, at_once, settled, workspace_path};
 use super::errors::{Family, to_js};
 use crate::clock::{SystemClock, iso_timestamp};
-use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::lease::{Acquisition, Lease, LeaseManager, LeaseOptions, Renewal};
@@ -25,10 +24,10 @@ use crate::text::Text;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a look-up that answers at once tries when another process is just repairing the database's log.
 const LONGEST_READ: Duration = Duration::from_millis(100);
-/// How long `close` waits for a call before it that doesn't get on.
-const STALLED: Duration = Duration::from_millis(8);
-/// The same where calls wait for the disk.
-const STALLED_BY_DISK: Duration = Duration::from_secs(1);
+/// How long calls that were made before `close`, all together, may still wait for another process.
+const BUSY_AT_CLOSE: Duration = Duration::from_millis(8);
+/// How long `close` waits for one call that doesn't get on: the machine may be too busy to run its thread.
+const STALLED: Duration = Duration::from_secs(1);
 /// The longest duration of a lease, in seconds: 100 years.
 const LONGEST_LEASE: f64 = 3_153_600_000.0;
 
@@ -125,7 +124,6 @@ pub struct PhaseLeaseManager {
     manager: Arc<LeaseManager>,
     lane: Arc<Lane<Box<dyn FnOnce() + Send>>>,
     max_renewals: u64,
-    stalled: Duration,
 }
 
 #[napi]
@@ -141,18 +139,13 @@ impl PhaseLeaseManager {
         let open = || {
             let root = path(workspace_root, "workspaceRoot")?;
             let options = lease_options(options)?;
-            let (max_renewals, durability) = (options.max_renewals, options.durability);
+            let max_renewals = options.max_renewals;
             let manager = LeaseManager::open(&workspace_path(root), options, Arc::new(SystemClock))?;
-            Ok((manager, max_renewals, durability))
+            Ok((manager, max_renewals))
         };
-        let (manager, max_renewals, durability) =
-            open().map_err(|error| to_js(&env, Family::Lease, &error))?;
+        let (manager, max_renewals) = open().map_err(|error| to_js(&env, Family::Lease, &error))?;
         let lane = Lane::new(1, |jobs: Vec<Box<dyn FnOnce() + Send>>| jobs.into_iter().for_each(|job| job()));
-        let stalled = match durability {
-            Durability::Process => STALLED,
-            Durability::PowerCut => STALLED_BY_DISK,
-        };
-        Ok(Self { manager: Arc::new(manager), lane, max_renewals, stalled })
+        Ok(Self { manager: Arc::new(manager), lane, max_renewals })
     }
 
     /// Acquires the lease of a task and phase, unless somebody holds it; this agent too is refused while it holds it.
@@ -328,7 +321,8 @@ impl PhaseLeaseManager {
     /// the store. Once it returns, nothing is written below the workspace any more.
     #[napi(catch_unwind)]
     pub fn close(&self) {
-        self.lane.drain(self.stalled);
+        self.manager.begin_closing(Instant::now() + BUSY_AT_CLOSE);
+        self.lane.drain(STALLED);
         self.manager.close();
     }
 }
