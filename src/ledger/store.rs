@@ -165,10 +165,13 @@ impl LedgerStore {
             return Err(self.would_block());
         }
         // Under the lock nobody is in the middle of an append, so the file ends with a whole line; without it the
-        // check would at worst report half of a line that is just being written.
+        // check would at worst report half of a line that is just being written. Whoever may only read can't lock.
         let size = {
             let mut files = self.files(patience)?;
-            let _guard = files.lock.acquire(patience)?;
+            let _guard = match files.lock.acquire(patience) {
+                Err(Error::Io { .. }) => None,
+                guard => Some(guard?),
+            };
             size(Stamp::of_path(&self.path).context("look at", &self.path)?)
         };
         let file = File::open(&self.path).context("open", &self.path)?;
