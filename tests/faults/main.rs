@@ -14,6 +14,7 @@
 mod attestations;
 mod leases;
 mod ledger;
+mod limits;
 
 mod locks;
 
@@ -50,6 +51,7 @@ fn job() {
         "ledger" => ledger::sweep(),
         "leases" => leases::sweep(),
         "locks" => locks::sweep(),
+        "limits" => limits::job(),
         other => panic!("no job {other}"),
     }
 }
