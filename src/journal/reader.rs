@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::io;
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 
 use crate::files::read_exact_at;
 
 /// How much is read at once.
 const CHUNK: usize = 1 << 20;
 /// A longer line can't be a record and is not kept in memory.
-pub(super) const LONGEST_LINE: usize = 64 << 20;
+pub(crate) const LONGEST_LINE: usize = 64 << 20;
 /// How much of such a line is given: enough to see that it isn't JSON.
 const BEGINNING: usize = 64;
 
@@ -50,6 +50,24 @@ pub fn for_each_line(file: &File, from: u64, to: u64, mut line: impl FnMut(u64, 
     Ok(start)
 }
 
+/// Where the line begins that ends, without its line end, at `end`. Reads backwards, however long the line is.
+pub fn line_start(file: &File, end: u64) -> io::Result<u64> {
+    /// Holds most lines.
+    const FIRST: usize = 4096;
+    let mut buffer = Vec::new();
+    let mut to = end;
+    while to > 0 {
+        let wanted = if to == end { FIRST } else { CHUNK };
+        buffer.resize(wanted.min(usize::try_from(to).unwrap_or(wanted)), 0);
+        to -= buffer.len() as u64;
+        read_exact_at(file, &mut buffer, to)?;
+        if let Some(line_end) = memrchr(b'\n', &buffer) {
+            return Ok(to + line_end as u64 + 1);
+        }
+    }
+    Ok(0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -85,5 +103,16 @@ mod tests {
         assert_eq!((seen[0].0, seen[0].1.len()), (6, long.len()));
         assert_eq!(seen[1].1, b"last");
         assert_eq!(end, content.len() as u64);
+    }
+
+    #[test]
+    fn the_start_of_a_line_is_found_backwards() {
+        let mut file = tempfile::tempfile().unwrap();
+        let long = "x".repeat(2 * CHUNK);
+        file.write_all(format!("a\n\n{long}\nlast").as_bytes()).unwrap();
+        let end = 3 + long.len() as u64;
+        let starts = [1, 2, 3, end, end + 5].map(|end| line_start(&file, end).unwrap());
+        assert_eq!(starts, [0, 2, 3, 3, end + 1]);
+        assert_eq!(line_start(&file, 0).unwrap(), 0);
     }
 }

@@ -11,6 +11,7 @@ use crate::clock::{Clock, iso_timestamp};
 use crate::durability::Durability;
 use crate::error::{Error, IoContext, Result};
 use crate::files::{Stamp, read_exact_at, sync_folders};
+use crate::journal::reader::{LONGEST_LINE, line_start};
 use crate::journal::tail::READ_AT_ONCE;
 use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Summary, Tail, TaskIndex};
 use crate::patience::Patience;
@@ -239,21 +240,13 @@ fn last_hash(journal: &Journal, size: u64) -> Result<String> {
     Ok(GENESIS.to_owned())
 }
 
-/// The line that ends, with its line end, at `end`, and where it starts.
+/// The line that ends, with its line end, at `end`, and where it starts; nothing of one that is too long for an entry.
 fn line_before(file: &File, end: u64) -> std::io::Result<(u64, Vec<u8>)> {
-    let mut window = 4096_u64.min(end);
-    loop {
-        let mut bytes = vec![0; usize::try_from(window).unwrap_or(usize::MAX)];
-        read_exact_at(file, &mut bytes, end - window)?;
-        let content = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        if let Some(newline) = memchr::memrchr(b'\n', content) {
-            return Ok((end - window + newline as u64 + 1, content[newline + 1..].to_vec()));
-        }
-        if window == end {
-            return Ok((0, content.to_vec()));
-        }
-        window = (window * 8).min(end);
-    }
+    let start = line_start(file, end - 1)?;
+    let length = usize::try_from(end - start).ok().filter(|length| *length <= LONGEST_LINE);
+    let mut line = vec![0; length.unwrap_or(0)];
+    read_exact_at(file, &mut line, start)?;
+    Ok((start, line))
 }
 
 /// What is kept in memory of a ledger.
