@@ -1,8 +1,22 @@
 import { describe, expect, test } from 'vitest'
-import { AttestationError, LeaseError, LedgerError, PhaseLeaseManager, PhaseLedger, PromptAttestationManager } from '../index.js'
-import { expectRefused, makeSpec } from './helpers/shapes.js'
-import { countTicks } from './helpers/wait.js'
-import { attestationsPath, ledgerPath, makeWorkspace, openLeases, readBaselines, readLines } from './helpers/workspace.js'
+import {
+  AttestationError,
+  LeaseError,
+  LedgerError,
+  PhaseLeaseManager,
+  PhaseLedger,
+  PromptAttestationManager,
+} from '../index.js'
+import { expectRefused, makeSpec } from './helpers/shapes.ts'
+import { countTicks } from './helpers/wait.ts'
+import {
+  attestationsPath,
+  ledgerPath,
+  makeWorkspace,
+  openLeases,
+  readBaselines,
+  readLines,
+} from './helpers/workspace.ts'
 
 const SYNC = { durability: 'sync' } as const
 
@@ -10,7 +24,11 @@ describe('the option', () => {
   const bad: unknown[] = ['', 'Sync', 'full', 1, true, null, {}, ['sync']]
   const kinds = [
     ['PhaseLeaseManager', LeaseError, (durability: never) => new PhaseLeaseManager(makeWorkspace(), { durability })],
-    ['PromptAttestationManager', AttestationError, (durability: never) => new PromptAttestationManager(makeWorkspace(), { durability })],
+    [
+      'PromptAttestationManager',
+      AttestationError,
+      (durability: never) => new PromptAttestationManager(makeWorkspace(), { durability }),
+    ],
     ['PhaseLedger', LedgerError, (durability: never) => new PhaseLedger(makeWorkspace(), { durability })],
   ] as const
 
@@ -53,7 +71,11 @@ describe('with sync', () => {
   test('calls that nobody awaits take effect in their order, also before a close', async () => {
     const root = makeWorkspace()
     const leases = new PhaseLeaseManager(root, { ...SYNC, agentId: 'a' })
-    const answers = [leases.acquireLease('T', 'PLAN'), leases.releaseLease('T', 'PLAN'), leases.acquireLease('T', 'PLAN')]
+    const answers = [
+      leases.acquireLease('T', 'PLAN'),
+      leases.releaseLease('T', 'PLAN'),
+      leases.acquireLease('T', 'PLAN'),
+    ]
     leases.close()
     expect(await Promise.all(answers)).toMatchObject([{ acquired: true }, true, { acquired: true }])
     expect(openLeases(root).getLease('T', 'PLAN')).toMatchObject({ agent_id: 'a' })
@@ -86,7 +108,9 @@ describe('with sync', () => {
 
     const prompts = [new PromptAttestationManager(root, SYNC), new PromptAttestationManager(root)]
     const answers = await Promise.all(
-      Array.from({ length: 200 }, (_, i) => prompts[i % 2]?.attest(makeSpec({ taskId: `T${i >> 2}`, contextSummary: `${i}` }))),
+      Array.from({ length: 200 }, (_, i) =>
+        prompts[i % 2]?.attest(makeSpec({ taskId: `T${i >> 2}`, contextSummary: `${i}` })),
+      ),
     )
     expect(answers.map((answer) => answer?.hasDrift)).toEqual(answers.map((_, i) => i % 4 > 0))
     expect(Object.keys(readBaselines(root))).toHaveLength(50)
@@ -99,7 +123,10 @@ describe('with sync', () => {
     const ticks = countTicks(1)
     const end = Date.now() + 300
     while (Date.now() < end) {
-      await Promise.all([ledger.appendTransition('T', null, 'PLAN', [], true), leases.acquireLease('T', `${Date.now()}`)])
+      await Promise.all([
+        ledger.appendTransition('T', null, 'PLAN', [], true),
+        leases.acquireLease('T', `${Date.now()}`),
+      ])
     }
     expect(ticks.stop()).toBeGreaterThan(20)
   })

@@ -17,6 +17,8 @@ mod ledger;
 mod limits;
 
 mod locks;
+mod power;
+mod replay;
 
 mod shim;
 mod sweep;
@@ -52,6 +54,8 @@ fn job() {
         "leases" => leases::sweep(),
         "locks" => locks::sweep(),
         "limits" => limits::job(),
+        "power-files" => power::write_files(),
+        "power-leases" => power::write_leases(),
         other => panic!("no job {other}"),
     }
 }
