@@ -98,12 +98,25 @@ fn each_cut(job: &str, durability: &str, check: impl Fn(&Path, &BTreeSet<String>
             let left = (round > 0).then_some(&mut chance);
             let is_clean = left.is_none();
             cut(&made[..at], folder.path(), target.path(), left);
+            let _place = Place(format!("{at} of {}: {:?}", made.len(), made[..at].last()));
             check(&target.path().join("workspace"), &acknowledged, is_clean);
         }
     }
 }
 
+/// Says, if a check panics, where the power was cut.
+struct Place(String);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("cut after {}", self.0.chars().take(400).collect::<String>());
+        }
+    }
+}
+
 fn check_files(root: &Path, acknowledged: &BTreeSet<String>, is_clean: bool, all: bool) {
+    driftlock::log::set_level(None);
     let store = ledger::store(root);
     store.append(&[&ledger::step("after", "PLAN")], Durability::Process, patience()).unwrap();
     let content = std::fs::read_to_string(root.join("state/process/ledger.jsonl"));
