@@ -3,6 +3,8 @@
 //!
 //! Without arguments it lists the operations.
 
+#![allow(clippy::print_stdout, reason = "its output is a list of names")]
+
 mod operations;
 
 fn main() {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memrchr};
 
 use crate::files::read_exact_at;
 
@@ -49,6 +49,24 @@ pub fn for_each_line(file: &File, from: u64, to: u64, mut line: impl FnMut(u64, 
         start += consumed as u64;
     }
     Ok(too_long.map_or(start, |(offset, _)| offset))
+}
+
+/// Where the line begins that ends, without its line end, at `end`. Reads backwards, however long the line is.
+pub fn line_start(file: &File, end: u64) -> io::Result<u64> {
+    /// Holds most lines.
+    const FIRST: usize = 4096;
+    let mut buffer = Vec::new();
+    let mut to = end;
+    while to > 0 {
+        let wanted = if to == end { FIRST } else { CHUNK };
+        buffer.resize(wanted.min(usize::try_from(to).unwrap_or(wanted)), 0);
+        to -= buffer.len() as u64;
+        read_exact_at(file, &mut buffer, to)?;
+        if let Some(line_end) = memrchr(b'\n', &buffer) {
+            return Ok(to + line_end as u64 + 1);
+        }
+    }
+    Ok(0)
 }
 
 #[cfg(test)]
@@ -98,5 +116,16 @@ mod tests {
         let (seen, _) = lines(&content, 0);
         assert_eq!((seen[1].0, seen[1].1.len()), (6, BEGINNING));
         assert_eq!(seen[2].1, b"last");
+    }
+
+    #[test]
+    fn the_start_of_a_line_is_found_backwards() {
+        let mut file = tempfile::tempfile().unwrap();
+        let long = "x".repeat(2 * CHUNK);
+        file.write_all(format!("a\n\n{long}\nlast").as_bytes()).unwrap();
+        let end = 3 + long.len() as u64;
+        let starts = [1, 2, 3, end, end + 5].map(|end| line_start(&file, end).unwrap());
+        assert_eq!(starts, [0, 2, 3, 3, end + 1]);
+        assert_eq!(line_start(&file, 0).unwrap(), 0);
     }
 }

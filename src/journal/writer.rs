@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::reader::{LONGEST_LINE, line_start};
 use crate::clock::{Clock, SystemClock, iso_timestamp};
 use crate::durability::{DurableFile, Sync};
 use crate::error::{IoContext, Result};
@@ -29,7 +30,7 @@ struct Open {
     must_be_rewritten: bool,
 }
 
-/// How much is read and written again at once after a failed sync.
+/// How much of a file is copied at once.
 const PIECE: usize = 1 << 20;
 
 impl Journal {
@@ -157,36 +158,46 @@ fn repair_end(file: &File, path: &Path, size: u64) -> Result<u64> {
     if last == *b"\n" {
         return Ok(size);
     }
-    let fragment = last_line(file, size).context("read", path)?;
-    if json::is_value(&fragment) {
-        (&*file).write_all(b"\n").context("append to", path)?;
-        return Ok(size + 1);
+    let start = line_start(file, size).context("read", path)?;
+    if let Ok(length) = usize::try_from(size - start)
+        && length <= LONGEST_LINE
+    {
+        let mut line = vec![0; length];
+        read_exact_at(file, &mut line, start).context("read", path)?;
+        if json::is_value(&line) {
+            (&*file).write_all(b"\n").context("append to", path)?;
+            return Ok(size + 1);
+        }
     }
     let aside = damaged_path(path);
-    std::fs::write(&aside, &fragment).context("keep a damaged line in", &aside)?;
-    let size = size - fragment.len() as u64;
-    file.set_len(size).context("cut a damaged line off", path)?;
+    if let Err(error) = keep(file, start, size, &aside).context("keep a damaged line in", &aside) {
+        // The next try makes another file.
+        let _ = std::fs::remove_file(&aside);
+        return Err(error);
+    }
+    file.set_len(start).context("cut a damaged line off", path)?;
     log::warning(
         "The last line of a journal was incomplete, as after a crash; it was put aside",
         &[("file", &path.to_string_lossy()), ("kept_as", &aside.to_string_lossy())],
     );
-    Ok(size)
+    Ok(start)
 }
 
-/// What follows the last line end before `size`.
-fn last_line(file: &File, size: u64) -> io::Result<Vec<u8>> {
-    let mut window = 4096_u64.min(size);
-    loop {
-        let mut buffer = vec![0; usize::try_from(window).unwrap_or(usize::MAX)];
-        read_exact_at(file, &mut buffer, size - window)?;
-        if let Some(newline) = memchr::memrchr(b'\n', &buffer) {
-            return Ok(buffer.split_off(newline + 1));
+/// Copies a part of the file to `aside`, in pieces; what is zeros takes no space there.
+fn keep(file: &File, from: u64, to: u64, aside: &Path) -> io::Result<()> {
+    let kept = File::create(aside)?;
+    kept.set_len(to - from)?;
+    let mut buffer = vec![0; PIECE];
+    let mut at = from;
+    while at < to {
+        let piece = PIECE.min(usize::try_from(to - at).unwrap_or(PIECE));
+        read_exact_at(file, &mut buffer[..piece], at)?;
+        if buffer[..piece].iter().any(|byte| *byte != 0) {
+            write_all_at(&kept, &buffer[..piece], at - from)?;
         }
-        if window == size {
-            return Ok(buffer);
-        }
-        window = (window * 8).min(size);
+        at += piece as u64;
     }
+    Ok(())
 }
 
 /// A name beside `path` that says that the content is damaged, and since when it is there.

@@ -11,6 +11,7 @@ use crate::clock::{Clock, iso_timestamp};
 use crate::durability::Durability;
 use crate::error::{Error, IoContext, Result};
 use crate::files::{Stamp, read_exact_at, sync_folders};
+use crate::journal::reader::{LONGEST_LINE, line_start};
 use crate::journal::tail::READ_AT_ONCE;
 use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Summary, Tail, TaskIndex};
 use crate::patience::Patience;
@@ -165,10 +166,13 @@ impl LedgerStore {
             return Err(self.would_block());
         }
         // Under the lock nobody is in the middle of an append, so the file ends with a whole line; without it the
-        // check would at worst report half of a line that is just being written.
+        // check would at worst report half of a line that is just being written. Whoever may only read can't lock.
         let size = {
             let mut files = self.files(patience)?;
-            let _guard = files.lock.acquire(patience)?;
+            let _guard = match files.lock.acquire(patience) {
+                Err(Error::Io { .. }) => None,
+                guard => Some(guard?),
+            };
             size(Stamp::of_path(&self.path).context("look at", &self.path)?)
         };
         let file = File::open(&self.path).context("open", &self.path)?;
@@ -240,21 +244,13 @@ fn last_hash(journal: &Journal, size: u64) -> Result<String> {
     Ok(GENESIS.to_owned())
 }
 
-/// The line that ends, with its line end, at `end`, and where it starts.
+/// The line that ends, with its line end, at `end`, and where it starts; nothing of one that is too long for an entry.
 fn line_before(file: &File, end: u64) -> std::io::Result<(u64, Vec<u8>)> {
-    let mut window = 4096_u64.min(end);
-    loop {
-        let mut bytes = vec![0; usize::try_from(window).unwrap_or(usize::MAX)];
-        read_exact_at(file, &mut bytes, end - window)?;
-        let content = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        if let Some(newline) = memchr::memrchr(b'\n', content) {
-            return Ok((end - window + newline as u64 + 1, content[newline + 1..].to_vec()));
-        }
-        if window == end {
-            return Ok((0, content.to_vec()));
-        }
-        window = (window * 8).min(end);
-    }
+    let start = line_start(file, end - 1)?;
+    let length = usize::try_from(end - start).ok().filter(|length| *length <= LONGEST_LINE);
+    let mut line = vec![0; length.unwrap_or(0)];
+    read_exact_at(file, &mut line, start)?;
+    Ok((start, line))
 }
 
 /// What is kept in memory of a ledger.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Wea
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
+use rusqlite::ffi::ErrorCode;
 use rusqlite::{Connection, OpenFlags};
 
 use super::checkpoint::{Due, LogGrowth, checkpoint, empty_log};
@@ -257,7 +258,19 @@ fn connect(path: &Path, create: bool) -> Result<Connection> {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(connection)
     };
-    connect().map_err(|error: rusqlite::Error| Failure::from(error).at(path))
+    connect().map_err(|error: rusqlite::Error| {
+        why_not_opened(path, &error).unwrap_or_else(|| Failure::from(error).at(path))
+    })
+}
+
+/// The system's reason, where a look at the folder tells it: SQLite has the same words for missing rights and for too
+/// many open files. The database itself is not opened for that, since closing it again would drop others' locks.
+fn why_not_opened(path: &Path, error: &rusqlite::Error) -> Option<Error> {
+    if error.sqlite_error_code() != Some(ErrorCode::CannotOpen) {
+        return None;
+    }
+    let source = std::fs::read_dir(path.parent()?).err()?;
+    Some(Error::Io { action: "open the database", path: path.to_owned(), source })
 }
 
 fn identify(path: &Path) -> Result<FileIdentity> {

@@ -67,6 +67,7 @@ fn advice(code: ErrorCode) -> Option<&'static str> {
             "give this user the right to write the file and its folder"
         }
         ErrorCode::DiskFull => "free some space and try again",
+        ErrorCode::SystemIoFailure => "look at the disk, which may be full or failing, and try again",
         _ => return None,
     })
 }

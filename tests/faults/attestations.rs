@@ -13,7 +13,7 @@ use driftlock::patience::Patience;
 
 use super::sweep::{self, Scenario, check_error, lines};
 
-pub fn sweep() {
+pub(crate) fn sweep() {
     sweep::sweep::<Attested>();
 }
 
@@ -27,7 +27,7 @@ struct Attested {
     baselines: BTreeMap<String, BTreeSet<Option<String>>>,
 }
 
-pub fn prompt(task: &str, context: &str) -> Prepared {
+pub(crate) fn prompt(task: &str, context: &str) -> Prepared {
     Prepared::new(PromptSpec {
         task_id: task.into(),
         phase: "VERIFY".into(),
@@ -36,7 +36,7 @@ pub fn prompt(task: &str, context: &str) -> Prepared {
     })
 }
 
-pub fn store(root: &Path) -> AttestationStore {
+pub(crate) fn store(root: &Path) -> AttestationStore {
     AttestationStore::new(root, Arc::new(SystemClock))
 }
 
@@ -162,8 +162,8 @@ impl Scenario for Attested {
             let stats = self.store.stats(patience()).unwrap();
             assert_eq!(stats.damaged_lines, 0);
             assert_eq!(
-                stats.total_attestations as usize,
-                lines(&root.join("state/process/prompt_attestations.jsonl")).len()
+                stats.total_attestations,
+                lines(&root.join("state/process/prompt_attestations.jsonl")).len() as u64
             );
             self.reset(root, "b", if fresh { "3" } else { "4" });
         }

@@ -12,7 +12,7 @@ use driftlock::lease::{Acquisition, LeaseManager, LeaseOptions, Patience, Renewa
 
 use super::sweep::{self, Scenario, check_error};
 
-pub fn sweep() {
+pub(crate) fn sweep() {
     sweep::sweep::<Leased>();
 }
 
@@ -26,7 +26,7 @@ struct Leased {
     highest_token: i64,
 }
 
-pub fn open(root: &Path, agent: &str, durability: Durability) -> Result<LeaseManager> {
+pub(crate) fn open(root: &Path, agent: &str, durability: Durability) -> Result<LeaseManager> {
     let options =
         LeaseOptions { lease_duration_ms: 600_000, max_renewals: 100, agent_id: agent.into(), durability };
     LeaseManager::open(root, options, Arc::new(SystemClock))

@@ -11,7 +11,7 @@ use driftlock::patience::Patience;
 
 use super::sweep::{self, Scenario, check_error, lines};
 
-pub fn sweep() {
+pub(crate) fn sweep() {
     sweep::sweep::<Appended>();
 }
 
@@ -25,11 +25,11 @@ struct Appended {
     attempts: usize,
 }
 
-pub fn store(root: &Path) -> LedgerStore {
+pub(crate) fn store(root: &Path) -> LedgerStore {
     LedgerStore::new(root, Arc::new(SystemClock))
 }
 
-pub fn step(task: &str, phase: &str) -> Transition {
+pub(crate) fn step(task: &str, phase: &str) -> Transition {
     Transition { task_id: task.into(), to_phase: phase.into(), ..Transition::default() }
 }
 
@@ -56,7 +56,7 @@ impl Appended {
         assert!(found.len() <= self.attempts);
         let check = self.store.verify(patience()).unwrap();
         assert!(check.is_valid(), "{check:?}");
-        assert_eq!(check.entries_checked as usize, found.len());
+        assert_eq!(check.entries_checked, found.len() as u64);
     }
 }
 
@@ -87,8 +87,8 @@ impl Scenario for Appended {
     }
 
     fn check(mut self, root: &Path) {
-        let entries = self.reader.stats(patience()).unwrap().total_entries as usize;
-        assert_eq!(entries, lines(&root.join("state/process/ledger.jsonl")).len());
+        let entries = self.reader.stats(patience()).unwrap().total_entries;
+        assert_eq!(entries, lines(&root.join("state/process/ledger.jsonl")).len() as u64);
         for fresh in [false, true] {
             if fresh {
                 self.store = store(root);
@@ -99,7 +99,7 @@ impl Scenario for Appended {
             self.check_file(root);
             let stats = self.store.stats(patience()).unwrap();
             assert_eq!(stats.damaged_lines, 0);
-            assert_eq!(stats.total_entries as usize, lines(&root.join("state/process/ledger.jsonl")).len());
+            assert_eq!(stats.total_entries, lines(&root.join("state/process/ledger.jsonl")).len() as u64);
             assert_eq!(
                 stats.last_hash.to_string(),
                 self.lines.last().unwrap()["entry_hash"].as_str().unwrap()

@@ -7,7 +7,7 @@ use driftlock::lock::{FileLocks, OsLock, Owner};
 
 use super::sweep::{self, Scenario, check_error};
 
-pub fn sweep() {
+pub(crate) fn sweep() {
     sweep::sweep::<Locked>();
 }
 

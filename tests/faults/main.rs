@@ -14,8 +14,11 @@
 mod attestations;
 mod leases;
 mod ledger;
+mod limits;
 
 mod locks;
+mod power;
+mod replay;
 
 mod shim;
 mod sweep;
@@ -50,6 +53,9 @@ fn job() {
         "ledger" => ledger::sweep(),
         "leases" => leases::sweep(),
         "locks" => locks::sweep(),
+        "limits" => limits::job(),
+        "power-files" => power::write_files(),
+        "power-leases" => power::write_leases(),
         other => panic!("no job {other}"),
     }
 }

@@ -7,11 +7,11 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 /// Names the job that a copy of this test does.
-pub const JOB: &str = "FAULT_JOB";
+pub(crate) const JOB: &str = "FAULT_JOB";
 
 /// A kind of file operation, as the shim numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     Open,
     Write,
     Truncate,
@@ -26,7 +26,7 @@ pub enum Class {
 
 /// What fails, when and how.
 #[derive(Debug, Clone, Copy)]
-pub struct Fault {
+pub(crate) struct Fault {
     pub class: Class,
     /// How many calls of the class succeed before.
     pub after: i32,
@@ -38,21 +38,25 @@ pub struct Fault {
 }
 
 /// Whether the long form of the tests was asked for.
-pub fn is_long() -> bool {
+pub(crate) fn is_long() -> bool {
     std::env::var("DRIFTLOCK_FAULTS").is_ok_and(|value| value == "long")
 }
 
 /// A folder whose syncs cost nothing, if there is one.
-pub fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let builder = |path: &Path| tempfile::Builder::new().prefix("driftlock-faults-").tempdir_in(path);
     builder(memory).or_else(|_| builder(&std::env::temp_dir())).unwrap()
 }
 
 /// Runs a job of [`super::job`] in a process of its own, below a folder of its own, and fails if it does.
-pub fn run_job(name: &str, environment: &[(&str, &str)]) {
+pub(crate) fn run_job(name: &str, environment: &[(&str, &str)]) {
     let folder = folder();
-    let output = start_job(name, folder.path(), environment);
+    check_output(&start_job(name, folder.path(), environment));
+}
+
+/// Fails, with what the process said, if it did.
+pub(crate) fn check_output(output: &Output) {
     assert!(
         output.status.success(),
         "{}\n{}",
@@ -62,22 +66,26 @@ pub fn run_job(name: &str, environment: &[(&str, &str)]) {
 }
 
 /// Runs a job on the files below `folder`.
-pub fn start_job(name: &str, folder: &Path, environment: &[(&str, &str)]) -> Output {
+pub(crate) fn start_job(name: &str, folder: &Path, environment: &[(&str, &str)]) -> Output {
     let control = tempfile::NamedTempFile::new().unwrap();
     control.as_file().set_len(4096).unwrap();
-    Command::new(std::env::current_exe().unwrap())
-        .args(["job", "--exact", "--nocapture"])
-        .env(JOB, name)
+    job_command(name, folder)
         .env("LD_PRELOAD", library())
-        .env("FAULT_FOLDER", folder)
         .env("FAULT_CONTROL", control.path())
         .envs(environment.iter().copied())
         .output()
         .unwrap()
 }
 
+/// A process that does a job on the files below `folder`, without the shim.
+pub(crate) fn job_command(name: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["job", "--exact", "--nocapture"]).env(JOB, name).env("FAULT_FOLDER", folder);
+    command
+}
+
 /// The folder of the job that this process does.
-pub fn job_folder() -> PathBuf {
+pub(crate) fn job_folder() -> PathBuf {
     std::env::var_os("FAULT_FOLDER").unwrap().into()
 }
 
@@ -102,16 +110,16 @@ fn library() -> &'static Path {
 }
 
 /// The words that the shim of this process looks at.
-pub struct Shim(File);
+pub(crate) struct Shim(File);
 
 impl Shim {
-    pub fn of_this_process() -> Self {
+    pub(crate) fn of_this_process() -> Self {
         let path = std::env::var_os("FAULT_CONTROL").unwrap();
         Self(File::options().read(true).write(true).open(path).unwrap())
     }
 
     /// Lets a fault happen.
-    pub fn arm(&self, fault: Fault) {
+    pub(crate) fn arm(&self, fault: Fault) {
         let errno = if fault.half { -fault.errno } else { fault.errno };
         for (word, value) in [(1, fault.after), (2, fault.times), (3, errno), (4, 0)] {
             self.set(word, value);
@@ -120,7 +128,7 @@ impl Shim {
     }
 
     /// Ends the faults; says how often one happened.
-    pub fn disarm(&self) -> i32 {
+    pub(crate) fn disarm(&self) -> i32 {
         self.set(0, 0);
         self.get(4)
     }

@@ -11,7 +11,7 @@ use super::shim::{Class, Fault, Shim, is_long, job_folder};
 const FOR_GOOD: i32 = 1_000_000;
 
 /// Does something below `root` during which one operation fails, and then looks at what is left.
-pub trait Scenario: Sized {
+pub(crate) trait Scenario: Sized {
     /// Does it, and notes what was acknowledged.
     fn run(root: &Path, durability: Durability) -> Self;
 
@@ -23,7 +23,7 @@ pub trait Scenario: Sized {
 }
 
 /// Lets each operation of a scenario fail in turn.
-pub fn sweep<S: Scenario>() {
+pub(crate) fn sweep<S: Scenario>() {
     let shim = Shim::of_this_process();
     let folder = job_folder();
     let mut points = 0;
@@ -96,14 +96,14 @@ impl Drop for Context {
 }
 
 /// Checks that an error says what failed, and with which file.
-pub fn check_error(error: &Error, root: &Path) {
+pub(crate) fn check_error(error: &Error, root: &Path) {
     assert!(matches!(error.code(), "IO" | "DATABASE"), "{error} ({})", error.code());
     let message = error.to_string();
     assert!(message.contains(&*root.to_string_lossy()), "{message}");
 }
 
 /// The lines of a journal, each of which must be whole; none if there is no file.
-pub fn lines(path: &Path) -> Vec<serde_json::Value> {
+pub(crate) fn lines(path: &Path) -> Vec<serde_json::Value> {
     let Ok(content) = std::fs::read_to_string(path) else { return Vec::new() };
     assert!(content.is_empty() || content.ends_with('\n'), "half a line in {}", path.display());
     content.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -58,9 +58,8 @@ impl SqliteLeaseStore {
     pub fn open(workspace: &Path, clock: Arc<dyn Clock>, durability: Durability) -> Result<Self> {
         // An absolute path stays right when the process changes its directory, and is never read as a URI.
         let workspace = std::path::absolute(workspace).context("find", workspace)?;
-        let folder = workspace.join("state");
-        create_folder(&workspace, &folder)?;
-        let path = folder.join("orchestrator.db");
+        let path = workspace.join("state/orchestrator.db");
+        create_folder(&path)?;
         let opened = Opened::open(&path, Missing::Create, &clock, durability)?;
         Ok(Self { path, clock, durability, opened: Mutex::new(Some(opened)) })
     }
@@ -265,20 +264,12 @@ fn pause(patience: Patience, backoff: &mut Option<Backoff>) -> Result<()> {
     Ok(())
 }
 
-/// Makes the folder, and makes it last: a power cut that takes the folder takes the tokens given out since.
-fn create_folder(workspace: &Path, folder: &Path) -> Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
+/// Makes the folder of the database at `path`, and makes it last: a power cut that takes the folder, or the workspace
+/// if that was made too, takes the tokens given out since.
+fn create_folder(path: &Path) -> Result<()> {
+    let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) else { return Ok(()) };
     std::fs::create_dir_all(folder).context("create the folder", folder)?;
-    #[cfg(unix)]
-    if let Ok(parent) = std::fs::File::open(workspace) {
-        // Some file systems can't sync folders; there is nothing more to be done there.
-        let _ = parent.sync_all();
-    }
-    #[cfg(not(unix))]
-    let _ = workspace;
-    Ok(())
+    sync_folders(path).context("sync", folder)
 }
 
 /// Sweeps one batch as the housekeeping thread does, from a connection of its own.
