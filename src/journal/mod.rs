@@ -16,7 +16,7 @@ pub mod tail;
 pub mod task_index;
 pub mod writer;
 
-pub(crate) use lenient::lenient;
+pub(crate) use lenient::{lenient, strict};
 pub use lock::{JournalGuard, JournalLock};
 pub use tail::{Summary, Tail};
 pub use task_index::TaskIndex;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::digest::hex_digest;
-use crate::journal::lenient;
+use crate::journal::{lenient, strict};
 use crate::text::Text;
 
 /// The `previous_hash` of the first entry.
@@ -148,13 +148,13 @@ pub struct StoredEntry {
     evidence_artifacts: Option<Vec<Text>>,
     #[serde(default, deserialize_with = "lenient")]
     evidence_validated: Option<bool>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict")]
     persona_hash: Option<Text>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict")]
     agent_type: Option<Text>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict")]
     duration_ms: Option<f64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict")]
     persona_seal: Option<Text>,
 }
 
@@ -280,6 +280,16 @@ mod tests {
         let seal = line.find(",\"persona_seal\"").unwrap();
         let old = format!("{}}}", &line[..seal]);
         assert!(StoredEntry::from_line(old.as_bytes()).unwrap().is_authentic());
+    }
+
+    #[test]
+    fn what_json_forbids_is_not_read() {
+        let transition = Transition { agent_type: Some("x\u{1}y".into()), ..transition() };
+        let line = line(&transition);
+        assert!(StoredEntry::from_line(line.as_bytes()).unwrap().is_authentic());
+        for (from, to) in [("\\u0001", "\u{1}"), ("\"p\"", "\"\tp\""), ("\"T\"", "\"\u{1f}\"")] {
+            assert!(StoredEntry::from_line(line.replacen(from, to, 1).as_bytes()).is_none(), "{to:?}");
+        }
     }
 
     #[test]
