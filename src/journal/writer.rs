@@ -122,7 +122,7 @@ fn repair_end(file: &File, path: &Path, size: u64) -> Result<u64> {
         return Ok(size + 1);
     }
     let aside = damaged_path(path);
-    std::fs::write(&aside, &fragment).context("keep a damaged line in", &aside)?;
+    keep(file, &fragment, &aside).context("keep a damaged line in", &aside)?;
     let size = size - fragment.len() as u64;
     file.set_len(size).context("cut a damaged line off", path)?;
     log::warning(
@@ -130,6 +130,13 @@ fn repair_end(file: &File, path: &Path, size: u64) -> Result<u64> {
         &[("file", &path.to_string_lossy()), ("kept_as", &aside.to_string_lossy())],
     );
     Ok(size)
+}
+
+/// Writes a part of `file` into a new file, for the same readers.
+fn keep(file: &File, part: &[u8], aside: &Path) -> io::Result<()> {
+    let mut kept = files::private_options().write(true).create_new(true).open(aside)?;
+    kept.set_permissions(file.metadata()?.permissions())?;
+    kept.write_all(part)
 }
 
 /// What follows the last line end before `size`.

@@ -9,7 +9,7 @@ use super::entry::{GENESIS, StoredEntry, Transition, write_entry};
 use super::verify::{Verification, verify};
 use crate::clock::{Clock, iso_timestamp};
 use crate::error::{Error, IoContext, Result};
-use crate::files::{Stamp, read_exact_at};
+use crate::files::{self, Stamp, read_exact_at};
 use crate::journal::tail::READ_AT_ONCE;
 use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Summary, Tail, TaskIndex};
 use crate::patience::Patience;
@@ -140,7 +140,7 @@ impl LedgerStore {
             let _guard = files.lock.acquire(patience)?;
             size(Stamp::of_path(&self.path).context("look at", &self.path)?)
         };
-        let file = File::open(&self.path).context("open", &self.path)?;
+        let file = files::options().read(true).open(&self.path).context("open", &self.path)?;
         verify(&file, size).context("read", &self.path)
     }
 
