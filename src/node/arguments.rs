@@ -62,7 +62,7 @@ pub(super) fn phase(value: Unknown<'_>, argument: &'static str) -> Result<Text> 
         return Ok(phase);
     }
     let expected = "a phase without a colon";
-    Err(Error::InvalidArgument { argument, expected, actual: shown(&phase) })
+    Err(Error::InvalidArgument { argument, expected, actual: "one with a colon".to_owned() })
 }
 
 /// Reads true or false.
@@ -241,13 +241,4 @@ fn describe(value: Unknown<'_>) -> String {
         ValueType::BigInt => "a bigint".to_owned(),
         ValueType::External | ValueType::Unknown => "something else".to_owned(),
     }
-}
-
-fn shown(text: &Text) -> String {
-    const LONGEST: usize = 40;
-    let text = text.to_string_lossy();
-    if text.chars().count() <= LONGEST {
-        return format!("{text:?}");
-    }
-    format!("{:?}…", text.chars().take(LONGEST).collect::<String>())
 }
