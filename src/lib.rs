@@ -15,6 +15,7 @@ pub mod log;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod patience;
+pub mod place;
 pub mod runtime;
 pub mod shared;
 pub mod sqlite;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal};
+use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 use super::patience::{Patience, Wait};
 use super::sqlite_store::SqliteLeaseStore;
 use super::store::{LeaseStore, LeaseTerms};
@@ -88,6 +88,11 @@ impl LeaseManager {
     /// Figures about the leases of all agents. What other processes did may show up half a second late.
     pub fn stats(&self, patience: Patience) -> Result<LeaseStats> {
         self.store.stats(self.wait(patience)?)
+    }
+
+    /// How the store is, for those who operate it.
+    pub fn health(&self, patience: Patience) -> Result<StoreHealth> {
+        self.store.health(self.wait(patience)?)
     }
 
     /// Ends the use of the store; the leases stay. Idempotent.

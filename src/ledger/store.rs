@@ -85,6 +85,12 @@ impl LedgerStore {
         STORES.get(workspace, || Self::new(workspace, Arc::clone(clock)))
     }
 
+    /// Where the ledger is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes the folder.
     pub fn initialize(&self) -> Result<()> {
         let folder = self.path.parent().unwrap_or(&self.path);

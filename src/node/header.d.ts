@@ -14,8 +14,18 @@ export type WorkPhase =
 /** How much a drift matters. */
 export type DriftSeverity = 'none' | 'low' | 'medium' | 'high'
 
+/** What to do about where a workspace is. */
+export interface WorkspaceOptions {
+  /**
+   * What to do if the workspace is on a network file system (NFS, SMB, 9p, FUSE and the like), where locks may keep
+   * nobody out and SQLite's WAL may not work: `warn` logs a warning, once for each workspace and process; `refuse`
+   * fails with the code `NETWORK_FILE_SYSTEM`. Default `warn`.
+   */
+  networkFileSystem?: 'warn' | 'refuse'
+}
+
 /** Who holds leases, and for how long. */
-export interface PhaseLeaseOptions {
+export interface PhaseLeaseOptions extends WorkspaceOptions {
   /** How long a lease lasts, in seconds; greater than 0, may be fractional. Default 300. */
   leaseDuration?: number
   /** How often a lease may be renewed; a whole number from 0 on. Default 10. */
@@ -214,7 +224,8 @@ export declare class DriftlockError extends Error {
   constructor(code: string, message: string, options?: ErrorOptions)
   /**
    * Names the kind of failure and stays the same from version to version: `INVALID_ARGUMENT`, `IO`, `DATABASE`,
-   * `DATABASE_LOCKED`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`, `PLATFORM_UNSUPPORTED` or `DEFECT`.
+   * `DATABASE_LOCKED`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`, `NETWORK_FILE_SYSTEM`, `PLATFORM_UNSUPPORTED` or
+   * `DEFECT`.
    */
   readonly code: string
 }

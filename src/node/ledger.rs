@@ -7,10 +7,11 @@ use napi::bindgen_prelude::{Null, PromiseRaw, ToNapiValue, Unknown, ValueType};
 use napi::{Either, Env};
 use napi_derive::napi;
 
-use super::arguments::{Fields, JsText, boolean, js_text, number, path, text, text_list};
-use super::call::{PATIENCE, Pending, at_once, settled, workspace_path};
+use super::arguments::{Fields, JsText, boolean, js_text, number, text, text_list};
+use super::call::{PATIENCE, Pending, at_once, settled};
 use super::errors::{Family, to_js};
 use super::json::{Json, parse_lines};
+use super::place::Workspace;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
@@ -64,6 +65,7 @@ pub struct LedgerStats {
 /// the operating system has written it back.
 #[napi]
 pub struct PhaseLedger {
+    workspace: Workspace,
     shared: Arc<Ledger>,
 }
 
@@ -131,18 +133,24 @@ impl PhaseLedger {
     /// The ledger of a workspace. Does no I/O.
     ///
     /// @param workspaceRoot the workspace's folder
-    /// @throws {LedgerError} `INVALID_ARGUMENT` if the folder is undefined, empty or no string
-    #[napi(constructor, ts_args_type = "workspaceRoot: string", catch_unwind)]
-    pub fn new(env: Env, workspace_root: Unknown<'_>) -> napi::Result<Self> {
-        let root =
-            path(workspace_root, "workspaceRoot").map_err(|error| to_js(&env, Family::Ledger, &error))?;
-        Ok(Self { shared: Ledger::of(&workspace_path(root)) })
+    /// @param options what to do where locks do not exclude
+    /// @throws {LedgerError} `INVALID_ARGUMENT` for bad arguments
+    #[napi(constructor, ts_args_type = "workspaceRoot: string, options?: WorkspaceOptions", catch_unwind)]
+    pub fn new(env: Env, workspace_root: Unknown<'_>, options: Option<Unknown<'_>>) -> napi::Result<Self> {
+        let workspace =
+            Workspace::read(workspace_root, options).map_err(|error| to_js(&env, Family::Ledger, &error))?;
+        Ok(Self { shared: Ledger::of(workspace.root()), workspace })
     }
 
-    /// Makes the folder of the ledger. Rejects with a {@link LedgerError} (`IO`) if that can't be done.
+    /// Makes the folder of the ledger. Rejects with a {@link LedgerError}: `IO` if that can't be done,
+    /// `NETWORK_FILE_SYSTEM` where `networkFileSystem: 'refuse'` says so, before anything is touched.
     #[napi(ts_return_type = "Promise<void>", catch_unwind)]
     pub fn initialize<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
-        self.answer(env, |store, _| store.initialize())
+        let workspace = self.workspace.clone();
+        self.answer(env, move |store, _| {
+            workspace.admit(store.path())?;
+            store.initialize()
+        })
     }
 
     /// Whether there is a ledger file.
