@@ -66,6 +66,15 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// The workspace is on a network file system, and the caller wants none.
+    #[error("{} is on {name}, a network file system, where locks may not exclude and WAL may not work; keep the workspace on a local disk, or pass networkFileSystem: 'warn'", .path.display())]
+    NetworkFileSystem {
+        /// What was to be opened.
+        path: PathBuf,
+        /// The file system's name.
+        name: String,
+    },
+
     /// A defect of this library.
     #[error("driftlock failed unexpectedly: {0}; please report it")]
     Defect(String),
@@ -83,6 +92,7 @@ impl Error {
             Self::Closed => "CLOSED",
             Self::JournalLocked { .. } => "JOURNAL_LOCKED",
             Self::LockNotAcquired { .. } => "LOCK_NOT_ACQUIRED",
+            Self::NetworkFileSystem { .. } => "NETWORK_FILE_SYSTEM",
             Self::Defect(_) => "DEFECT",
         }
     }

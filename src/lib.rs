@@ -17,6 +17,7 @@ pub mod log;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod patience;
+pub mod place;
 pub mod runtime;
 pub mod shared;
 mod sqlite;

@@ -165,8 +165,10 @@ fuzz_target!(|steps: Vec<Step>| {
                 line.retain(|byte| *byte != b'\n');
                 line.push(b'\n');
                 let mut expected = repaired(content(&path));
-                if expected.len() < content(&path).len() {
+                if expected.len() < content(&path).len() && !model.ends.is_empty() {
+                    // A follower that has taken a line for whole that was then cut off can only guess.
                     model.ends.clear();
+                    tail = Tail::new(path.clone());
                 }
                 let at = journal.append(&line).expect("appended");
                 assert_eq!(at, expected.len() as u64);

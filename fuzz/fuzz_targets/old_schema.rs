@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use driftlock::clock::{Clock, ManualClock, iso_timestamp};
+use driftlock::durability::Durability;
 use driftlock::lease::{Acquisition, LeaseManager, LeaseOptions, Patience, Renewal, sweep_now};
 use driftlock::log;
 use driftlock::text::Text;
@@ -191,8 +192,12 @@ fuzz_target!(|input: Input| {
     let clock = Arc::new(ManualClock::new(START));
     let plan = Text::from("PLAN");
     let open = |agent: usize| {
-        let options =
-            LeaseOptions { lease_duration_ms: 10_000, max_renewals: 3, agent_id: AGENTS[agent].into() };
+        let options = LeaseOptions {
+            lease_duration_ms: 10_000,
+            max_renewals: 3,
+            agent_id: AGENTS[agent].into(),
+            durability: Durability::Process,
+        };
         LeaseManager::open(folder.path(), options, clock.clone()).expect("opens whatever the rows hold")
     };
     let mut managers = [open(0), open(1)];
@@ -206,7 +211,9 @@ fuzz_target!(|input: Input| {
                 match managers[agent].acquire(&task.text(), &plan, soon()).expect("an answer") {
                     Acquisition::Acquired(_) => {
                         assert!(!is_live, "a second live lease");
-                        assert!(managers[agent].holds(&task.text(), &plan).expect("an answer"));
+                        assert!(
+                            managers[agent].holds(&task.text(), &plan, Patience::Now).expect("an answer")
+                        );
                         let deadline_boot_ms = clock.boot_ms() + 10_000;
                         granted.insert(*task, Granted { agent, deadline_boot_ms });
                     }
@@ -235,7 +242,7 @@ fuzz_target!(|input: Input| {
                 managers[usize::from(*agent)].release_all(soon()).expect("an answer");
                 granted.retain(|_, lease| lease.agent != usize::from(*agent));
             }
-            Step::Get(task) => drop(managers[0].get(&task.text(), &plan).expect("an answer")),
+            Step::Get(task) => drop(managers[0].get(&task.text(), &plan, Patience::Now).expect("an answer")),
             Step::Stats => {
                 let stats = managers[0].stats(soon()).expect("an answer");
                 assert_eq!(stats.total_leases, stats.active_leases + stats.expired_leases);
@@ -273,7 +280,8 @@ fuzz_target!(|input: Input| {
             }
         }
         for task in [Task::One, Task::Two, Task::Lone] {
-            let holds = |agent: usize| managers[agent].holds(&task.text(), &plan).expect("an answer");
+            let holds =
+                |agent: usize| managers[agent].holds(&task.text(), &plan, Patience::Now).expect("an answer");
             assert!(!(holds(0) && holds(1)), "two holders");
             if let Some(lease) = granted.get(&task) {
                 assert_eq!(holds(lease.agent), lease.deadline_boot_ms > clock.boot_ms());

@@ -5,7 +5,6 @@
 //! every reset.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -14,6 +13,7 @@ use super::baseline::{self, Baseline};
 use super::record::Record;
 use crate::durability::Durability;
 use crate::error::{IoContext, Result};
+use crate::files;
 use crate::journal::lenient;
 use crate::journal::reader::for_each_line;
 use crate::journal::writer::damaged_path;
@@ -108,7 +108,7 @@ struct Update {
 }
 
 fn each_line(path: &Path, mut take: impl FnMut(&[u8])) {
-    let Ok(file) = File::open(path) else { return };
+    let Ok(file) = files::options().read(true).open(path) else { return };
     let Ok(metadata) = file.metadata() else { return };
     let _ = for_each_line(&file, 0, metadata.len(), |_, line| take(line));
 }
@@ -118,9 +118,11 @@ pub fn keep_aside(path: &Path, saved: usize, rebuilt: usize, durability: Durabil
     let aside = damaged_path(path);
     let kept = std::fs::copy(path, &aside).context("keep a copy of the damaged file", path).and_then(|_| {
         match durability {
-            Durability::PowerCut => {
-                File::open(&aside).and_then(|copy| copy.sync_all()).context("sync", &aside)
-            }
+            Durability::PowerCut => files::options()
+                .read(true)
+                .open(&aside)
+                .and_then(|copy| copy.sync_all())
+                .context("sync", &aside),
             Durability::Process => Ok(()),
         }
     });

@@ -232,7 +232,7 @@ impl AttestationStore {
         let guard = lock.acquire(patience)?;
         refresh(baselines, guard.file(), log.path(), updates.path(), durability)?;
         let key = baseline::key(task, phase);
-        let version = baselines.get(&key)?.map_or(1, |old| old.version + 1);
+        let version = baselines.get(&key)?.map_or(1, |old| old.version.saturating_add(1));
         let now = || iso_timestamp(self.clock.wall_ms()).into();
         let baseline = Baseline {
             hash: hash.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::reader::{LONGEST_LINE, for_each_line};
 use crate::error::{Error, IoContext, Result};
-use crate::files::{Stamp, read_exact_at};
+use crate::files::{self, Stamp, read_exact_at};
 use crate::json;
 use crate::patience::Patience;
 
@@ -88,7 +88,7 @@ impl<S: Summary> Tail<S> {
         if !has_grown {
             self.followed = None;
             self.summary = S::default();
-            let file = File::open(&self.path).context("open", &self.path)?;
+            let file = files::options().read(true).open(&self.path).context("open", &self.path)?;
             let stamp = Stamp::of_file(&file).context("look at", &self.path)?;
             self.followed = Some(Followed { file, stamp, read_to: 0, end: Vec::new() });
         }

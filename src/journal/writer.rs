@@ -183,9 +183,10 @@ fn repair_end(file: &File, path: &Path, size: u64) -> Result<u64> {
     Ok(start)
 }
 
-/// Copies a part of the file to `aside`, in pieces; what is zeros takes no space there.
+/// Copies a part of the file to a new file `aside` for the same readers, in pieces; what is zeros takes no space there.
 fn keep(file: &File, from: u64, to: u64, aside: &Path) -> io::Result<()> {
-    let kept = File::create(aside)?;
+    let kept = files::private_options().write(true).create_new(true).open(aside)?;
+    kept.set_permissions(file.metadata()?.permissions())?;
     kept.set_len(to - from)?;
     let mut buffer = vec![0; PIECE];
     let mut at = from;

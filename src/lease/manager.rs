@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal};
+use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 use super::patience::{Closing, Patience, Wait};
 use super::sqlite_store::SqliteLeaseStore;
 use super::store::{LeaseStore, LeaseTerms};
@@ -89,6 +89,11 @@ impl LeaseManager {
     /// Figures about the leases of all agents. What other processes did may show up half a second late.
     pub fn stats(&self, patience: Patience) -> Result<LeaseStats> {
         self.store.stats(self.wait(patience)?)
+    }
+
+    /// How the store is, for those who operate it.
+    pub fn health(&self, patience: Patience) -> Result<StoreHealth> {
+        self.store.health(self.wait(patience)?)
     }
 
     /// Lets calls that are under way wait for others until `deadline` only. To be followed by [`Self::close`].

@@ -14,7 +14,7 @@ mod store;
 mod tests;
 
 pub use manager::{LeaseManager, LeaseOptions};
-pub use model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal};
+pub use model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 pub use patience::{Patience, Wait};
 pub use sqlite_store::SqliteLeaseStore;
 #[cfg(any(test, fuzzing))]

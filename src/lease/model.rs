@@ -1,5 +1,7 @@
 //! What is said about leases.
 
+use std::path::PathBuf;
+
 use crate::text::Text;
 
 /// What a lease is for. At most one agent holds a lease for a key.
@@ -59,6 +61,32 @@ pub enum Renewal {
     NotHeld,
     /// The caller holds the lease and has renewed it as often as it may.
     MaxRenewalsExceeded,
+}
+
+/// How the store is, for those who operate it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Where the leases are kept.
+    pub database: PathBuf,
+    /// The database's size in bytes, without its log.
+    pub database_bytes: u64,
+    /// The size of its write-ahead log in bytes. One that keeps growing has a reader that doesn't end.
+    pub log_bytes: u64,
+    /// Whether it is in WAL mode, as it should be.
+    pub is_wal: bool,
+    /// Whether the table has the shape of the old code, which works and is slower.
+    pub is_old_schema: bool,
+    /// What leases go by.
+    pub clock: ClockSource,
+}
+
+/// What leases go by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockSource {
+    /// The time since the machine started, which nobody can set.
+    Boot,
+    /// The wall clock: setting it ends or prolongs leases.
+    Wall,
 }
 
 /// Figures about the leases of all agents.

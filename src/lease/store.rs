@@ -1,6 +1,6 @@
 //! Who holds what, wherever that is kept.
 
-use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal};
+use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 use super::patience::Wait;
 use crate::error::Result;
 use crate::text::Text;
@@ -49,6 +49,9 @@ pub trait LeaseStore: Send + Sync {
 
     /// Figures about all leases.
     fn stats(&self, wait: Wait<'_>) -> Result<LeaseStats>;
+
+    /// How the store is. Doesn't wait for writers.
+    fn health(&self, wait: Wait<'_>) -> Result<StoreHealth>;
 
     /// Ends the use of the store; leases stay. Once it has returned, this handle writes nothing more. May be called
     /// again. Calls after it fail with [`Error::Closed`](crate::Error::Closed).

@@ -338,6 +338,16 @@ mod tests {
     }
 
     #[test]
+    fn what_json_forbids_is_not_read() {
+        let transition = Transition { agent_type: Some("x\u{1}y".into()), ..transition() };
+        let line = line(&transition);
+        assert!(StoredEntry::from_line(line.as_bytes()).unwrap().is_authentic());
+        for (from, to) in [("\\u0001", "\u{1}"), ("\"p\"", "\"\tp\""), ("\"T\"", "\"\u{1f}\"")] {
+            assert!(StoredEntry::from_line(line.replacen(from, to, 1).as_bytes()).is_none(), "{to:?}");
+        }
+    }
+
+    #[test]
     fn json_that_is_no_entry_has_no_fields() {
         assert!(StoredEntry::from_line(b"[1]").unwrap().entry_hash().is_none());
         assert!(StoredEntry::from_line(b"{\"entry_id\":").is_none());

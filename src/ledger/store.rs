@@ -10,7 +10,7 @@ use super::verify::{Verification, verify};
 use crate::clock::{Clock, iso_timestamp};
 use crate::durability::Durability;
 use crate::error::{Error, IoContext, Result};
-use crate::files::{Stamp, read_exact_at, sync_folders};
+use crate::files::{self, Stamp, read_exact_at, sync_folders};
 use crate::journal::reader::{LONGEST_LINE, line_start};
 use crate::journal::tail::READ_AT_ONCE;
 use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Summary, Tail, TaskIndex};
@@ -85,6 +85,12 @@ impl LedgerStore {
     pub fn shared(workspace: &Path, clock: &Arc<dyn Clock>) -> Arc<Self> {
         static STORES: Shared<LedgerStore> = Shared::new();
         STORES.get(workspace, || Self::new(workspace, Arc::clone(clock)))
+    }
+
+    /// Where the ledger is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Makes the folder.
@@ -175,7 +181,7 @@ impl LedgerStore {
             };
             size(Stamp::of_path(&self.path).context("look at", &self.path)?)
         };
-        let file = File::open(&self.path).context("open", &self.path)?;
+        let file = files::options().read(true).open(&self.path).context("open", &self.path)?;
         verify(&file, size).context("read", &self.path)
     }
 

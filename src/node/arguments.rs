@@ -63,7 +63,7 @@ pub(super) fn phase(value: Unknown<'_>, argument: &'static str) -> Result<Text> 
         return Ok(phase);
     }
     let expected = "a phase without a colon";
-    Err(Error::InvalidArgument { argument, expected, actual: shown(&phase) })
+    Err(Error::InvalidArgument { argument, expected, actual: "one with a colon".to_owned() })
 }
 
 /// Reads true or false.
@@ -108,11 +108,10 @@ pub(super) fn whole_number(value: Unknown<'_>, argument: &'static str) -> Result
 /// Reads what an acknowledged change is to survive.
 pub(super) fn durability(value: Unknown<'_>, argument: &'static str) -> Result<Durability> {
     let expected = "'process' or 'sync'";
-    let text = text(value, argument).map_err(|_| invalid(argument, expected, value))?;
-    match text.as_str() {
+    match text(value, argument).ok().as_ref().and_then(Text::as_str) {
         Some("process") => Ok(Durability::Process),
         Some("sync") => Ok(Durability::PowerCut),
-        _ => Err(Error::InvalidArgument { argument, expected, actual: shown(&text) }),
+        _ => Err(invalid(argument, expected, value)),
     }
 }
 
@@ -258,13 +257,4 @@ fn describe(value: Unknown<'_>) -> String {
         ValueType::BigInt => "a bigint".to_owned(),
         ValueType::External | ValueType::Unknown => "something else".to_owned(),
     }
-}
-
-fn shown(text: &Text) -> String {
-    const LONGEST: usize = 40;
-    let text = text.to_string_lossy();
-    if text.chars().count() <= LONGEST {
-        return format!("{text:?}");
-    }
-    format!("{:?}…", text.chars().take(LONGEST).collect::<String>())
 }

@@ -8,12 +8,11 @@ use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Unknown};
 use napi_derive::napi;
 
-use super::arguments::{
-    Fields, JsText, js_text, non_empty_text, path, phase, storage_options, text, text_list,
-};
-use super::call::{PATIENCE, Pending, at_once, settled, workspace_path};
+use super::arguments::{Fields, JsText, js_text, non_empty_text, phase, storage_options, text, text_list};
+use super::call::{PATIENCE, Pending, at_once, settled};
 use super::errors::{Family, to_js};
 use super::json::{Json, parse_lines};
+use super::place::Workspace;
 use crate::attestation::store::Prepared;
 use crate::attestation::{Attestation, AttestationStore, BaselineUpdate, PromptSpec};
 use crate::clock::{Clock, SystemClock};
@@ -77,6 +76,7 @@ pub struct DriftStats {
 /// once the operating system has written it back, or at once with `durability: 'sync'`.
 #[napi]
 pub struct PromptAttestationManager {
+    workspace: Workspace,
     shared: Arc<Attestations>,
     durability: Durability,
 }
@@ -156,24 +156,27 @@ impl PromptAttestationManager {
     /// A manager for a workspace. Does no I/O.
     ///
     /// @param workspaceRoot the workspace's folder
-    /// @param options what acknowledged changes survive
-    /// @throws {AttestationError} `INVALID_ARGUMENT` if the folder is undefined, empty or no string, or an option is
-    /// not what it must be
+    /// @param options what acknowledged changes survive, and what to do where locks do not exclude
+    /// @throws {AttestationError} `INVALID_ARGUMENT` for bad arguments
     #[napi(constructor, ts_args_type = "workspaceRoot: string, options?: StorageOptions", catch_unwind)]
     pub fn new(env: Env, workspace_root: Unknown<'_>, options: Option<Unknown<'_>>) -> napi::Result<Self> {
-        let (root, durability) = path(workspace_root, "workspaceRoot")
-            .and_then(|root| Ok((root, storage_options(options)?)))
+        let (workspace, durability) = Workspace::read(workspace_root, options)
+            .and_then(|workspace| Ok((workspace, storage_options(options)?)))
             .map_err(|error| to_js(&env, Family::Attestation, &error))?;
-        Ok(Self { shared: Attestations::of(&workspace_path(root)), durability })
+        Ok(Self { shared: Attestations::of(workspace.root()), workspace, durability })
     }
 
     /// Makes `state/process/`, an empty baselines file and an empty log of resets where they are absent.
     ///
-    /// Rejects with an {@link AttestationError} (`IO`) if that can't be done.
+    /// Rejects with an {@link AttestationError}: `IO` if that can't be done, `NETWORK_FILE_SYSTEM` where
+    /// `networkFileSystem: 'refuse'` says so, before anything is touched.
     #[napi(ts_return_type = "Promise<void>", catch_unwind)]
     pub fn initialize<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
-        let durability = self.durability;
-        self.answer(env, move |store, patience| store.initialize(durability, patience))
+        let (workspace, durability) = (self.workspace.clone(), self.durability);
+        self.answer(env, move |store, patience| {
+            workspace.admit(store.folder())?;
+            store.initialize(durability, patience)
+        })
     }
 
     /// Compares a prompt with the baseline of its task and phase, and records that.

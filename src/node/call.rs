@@ -102,7 +102,8 @@ pub(super) fn at_once<J: Send + 'static, T>(
     }
 }
 
-fn would_block(error: &Error) -> bool {
+/// Whether the failure may only be that the caller could not wait.
+pub(super) fn would_block(error: &Error) -> bool {
     matches!(error, Error::DatabaseLocked | Error::JournalLocked { .. })
 }
 

@@ -14,6 +14,16 @@ export type WorkPhase =
 /** How much a drift matters. */
 export type DriftSeverity = 'none' | 'low' | 'medium' | 'high'
 
+/** What to do about where a workspace is. */
+export interface WorkspaceOptions {
+  /**
+   * What to do if the workspace is on a network file system (NFS, SMB, 9p, FUSE and the like), where locks may keep
+   * nobody out and SQLite's WAL may not work: `warn` logs a warning, once for each workspace and process; `refuse`
+   * fails with the code `NETWORK_FILE_SYSTEM`. Default `warn`.
+   */
+  networkFileSystem?: 'warn' | 'refuse'
+}
+
 /**
  * What a change survives once its call has resolved.
  *
@@ -28,8 +38,8 @@ export type DriftSeverity = 'none' | 'low' | 'medium' | 'high'
  */
 export type Durability = 'process' | 'sync'
 
-/** How things are stored. */
-export interface StorageOptions {
+/** How and where things are stored. */
+export interface StorageOptions extends WorkspaceOptions {
   /** What a change survives once its call has resolved. Default `'process'`. */
   durability?: Durability
 }
@@ -234,7 +244,8 @@ export declare class DriftlockError extends Error {
   constructor(code: string, message: string, options?: ErrorOptions)
   /**
    * Names the kind of failure and stays the same from version to version: `INVALID_ARGUMENT`, `IO`, `DATABASE`,
-   * `DATABASE_LOCKED`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`, `PLATFORM_UNSUPPORTED` or `DEFECT`.
+   * `DATABASE_LOCKED`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`, `NETWORK_FILE_SYSTEM`, `PLATFORM_UNSUPPORTED` or
+   * `DEFECT`.
    */
   readonly code: string
 }

@@ -10,14 +10,16 @@ use napi_derive::napi;
 use super::arguments::{
     Fields, JsText, durability, js_text, non_empty_text, number, path, text, whole_number,
 };
-use super::call::{Pending, at_once, settled, workspace_path};
+use super::call::{Pending, at_once, settled, workspace_path, would_block};
 use super::errors::{Family, to_js};
+use super::place::{LeaseHealth, network_policy};
 use crate::clock::{SystemClock, iso_timestamp};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::lease::{Acquisition, Lease, LeaseManager, LeaseOptions, Renewal};
 use crate::log;
 use crate::patience::Patience;
+use crate::place::{self, SystemProbe};
 use crate::text::Text;
 
 /// How long a call waits while another process holds the database's write lock.
@@ -133,14 +135,17 @@ impl PhaseLeaseManager {
     /// @param workspaceRoot the workspace's folder
     /// @param options who the holder is, how long its leases last, and what they survive
     /// @throws {LeaseError} `INVALID_ARGUMENT` for bad arguments, before anything is touched; `IO` or `DATABASE` if
-    /// the database can't be opened, `DATABASE_LOCKED` if other processes keep it busy
+    /// the database can't be opened, `DATABASE_LOCKED` if other processes keep it busy; `NETWORK_FILE_SYSTEM`
+    /// where `networkFileSystem: 'refuse'` says so, before anything is touched
     #[napi(constructor, ts_args_type = "workspaceRoot: string, options?: PhaseLeaseOptions", catch_unwind)]
     pub fn new(env: Env, workspace_root: Unknown<'_>, options: Option<Unknown<'_>>) -> napi::Result<Self> {
         let open = || {
-            let root = path(workspace_root, "workspaceRoot")?;
+            let root = workspace_path(path(workspace_root, "workspaceRoot")?);
+            let policy = network_policy(options)?;
             let options = lease_options(options)?;
             let max_renewals = options.max_renewals;
-            let manager = LeaseManager::open(&workspace_path(root), options, Arc::new(SystemClock))?;
+            place::admit(&root, &root.join("state/orchestrator.db"), policy, &SystemProbe)?;
+            let manager = LeaseManager::open(&root, options, Arc::new(SystemClock))?;
             Ok((manager, max_renewals))
         };
         let (manager, max_renewals) = open().map_err(|error| to_js(&env, Family::Lease, &error))?;
@@ -316,6 +321,13 @@ impl PhaseLeaseManager {
         )
     }
 
+    /// How the database is and what can be promised where it is, for those who operate it. Rejects with a
+    /// {@link LeaseError}: `CLOSED` after `close()`, `IO` or `DATABASE` if the database can't be read.
+    #[napi(ts_return_type = "Promise<LeaseHealth>", catch_unwind)]
+    pub fn health<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, LeaseHealth>> {
+        self.answer(env, |manager, patience| manager.health(patience).map(LeaseHealth::from))
+    }
+
     /// Lets go of the database; the leases stay. May be called again. Calls made before it that were not awaited
     /// still take effect, unless another process keeps the database busy; calls after it answer as on a failure of
     /// the store. Once it returns, nothing is written below the workspace any more.
@@ -351,15 +363,25 @@ impl PhaseLeaseManager {
         work: impl Fn(&LeaseManager, Patience) -> Result<T> + Send + 'static,
         otherwise: impl Fn(&Error) -> T + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
+        self.answer(env, move |manager, patience| match work(manager, patience) {
+            Err(error) if patience == Patience::Now && would_block(&error) => Err(error),
+            result => Ok(result.unwrap_or_else(|error| otherwise(&error))),
+        })
+    }
+
+    fn answer<'env, T: ToNapiValue + Send + 'static>(
+        &self,
+        env: &'env Env,
+        work: impl Fn(&LeaseManager, Patience) -> Result<T> + Send + 'static,
+    ) -> napi::Result<PromiseRaw<'env, T>> {
         if let Some(result) = at_once(&self.lane, || work(&self.manager, Patience::Now)) {
-            return settled(env, Family::Lease, Ok(result.unwrap_or_else(|error| otherwise(&error))));
+            return settled(env, Family::Lease, result);
         }
         let (pending, promise) = Pending::new(env, Family::Lease)?;
         let manager = Arc::clone(&self.manager);
         let patience = Patience::Until(Instant::now() + PATIENCE);
         self.lane.push(Box::new(move || {
-            let result = work(&manager, patience);
-            pending.settle(Ok(result.unwrap_or_else(|error| otherwise(&error))));
+            pending.settle(work(&manager, patience).map_err(Arc::new));
         }));
         Ok(promise)
     }

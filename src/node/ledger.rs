@@ -7,10 +7,11 @@ use napi::bindgen_prelude::{Null, PromiseRaw, ToNapiValue, Unknown, ValueType};
 use napi::{Either, Env};
 use napi_derive::napi;
 
-use super::arguments::{Fields, JsText, boolean, js_text, number, path, storage_options, text, text_list};
-use super::call::{PATIENCE, Pending, at_once, settled, workspace_path};
+use super::arguments::{Fields, JsText, boolean, js_text, number, storage_options, text, text_list};
+use super::call::{PATIENCE, Pending, at_once, settled};
 use super::errors::{Family, to_js};
 use super::json::{Json, parse_lines};
+use super::place::Workspace;
 use crate::clock::{Clock, SystemClock};
 use crate::durability::Durability;
 use crate::error::{Error, Result};
@@ -65,6 +66,7 @@ pub struct LedgerStats {
 /// once the operating system has written it back, or at once, and all entries before it, with `durability: 'sync'`.
 #[napi]
 pub struct PhaseLedger {
+    workspace: Workspace,
     shared: Arc<Ledger>,
     durability: Durability,
 }
@@ -140,22 +142,25 @@ impl PhaseLedger {
     /// The ledger of a workspace. Does no I/O.
     ///
     /// @param workspaceRoot the workspace's folder
-    /// @param options what acknowledged entries survive
-    /// @throws {LedgerError} `INVALID_ARGUMENT` if the folder is undefined, empty or no string, or an option is not
-    /// what it must be
+    /// @param options what acknowledged entries survive, and what to do where locks do not exclude
+    /// @throws {LedgerError} `INVALID_ARGUMENT` for bad arguments
     #[napi(constructor, ts_args_type = "workspaceRoot: string, options?: StorageOptions", catch_unwind)]
     pub fn new(env: Env, workspace_root: Unknown<'_>, options: Option<Unknown<'_>>) -> napi::Result<Self> {
-        let (root, durability) = path(workspace_root, "workspaceRoot")
-            .and_then(|root| Ok((root, storage_options(options)?)))
+        let (workspace, durability) = Workspace::read(workspace_root, options)
+            .and_then(|workspace| Ok((workspace, storage_options(options)?)))
             .map_err(|error| to_js(&env, Family::Ledger, &error))?;
-        Ok(Self { shared: Ledger::of(&workspace_path(root)), durability })
+        Ok(Self { shared: Ledger::of(workspace.root()), workspace, durability })
     }
 
-    /// Makes the folder of the ledger. Rejects with a {@link LedgerError} (`IO`) if that can't be done.
+    /// Makes the folder of the ledger. Rejects with a {@link LedgerError}: `IO` if that can't be done,
+    /// `NETWORK_FILE_SYSTEM` where `networkFileSystem: 'refuse'` says so, before anything is touched.
     #[napi(ts_return_type = "Promise<void>", catch_unwind)]
     pub fn initialize<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
-        let durability = self.durability;
-        self.answer(env, move |store, patience| store.initialize(durability, patience))
+        let (workspace, durability) = (self.workspace.clone(), self.durability);
+        self.answer(env, move |store, patience| {
+            workspace.admit(store.path())?;
+            store.initialize(durability, patience)
+        })
     }
 
     /// Whether there is a ledger file.

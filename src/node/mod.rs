@@ -21,3 +21,4 @@ mod json;
 pub mod leases;
 pub mod ledger;
 pub mod logging;
+pub mod place;

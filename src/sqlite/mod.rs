@@ -29,6 +29,6 @@ pub(crate) use database::{Borrowed, Database, Unavailable};
 pub(crate) use failure::Failure;
 pub(crate) use file_identity::FileIdentity;
 pub(crate) use housekeeping::{Chore, schedule};
-pub(crate) use preparation::Preparation;
+pub(crate) use preparation::{Preparation, is_wal};
 pub(crate) use registry::{DatabaseHandle, Missing, open, removed};
 pub(crate) use transaction::WriteTransaction;

@@ -71,7 +71,8 @@ fn configure(connection: &Connection) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_wal(connection: &Connection) -> Result<bool, Failure> {
+/// Whether the database is in WAL mode.
+pub(crate) fn is_wal(connection: &Connection) -> Result<bool, Failure> {
     let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
     Ok(mode.eq_ignore_ascii_case("wal"))
 }

@@ -7,9 +7,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use fs4::TryLockError;
-
 use crate::error::{IoContext, Result};
+use crate::lock::os_lock;
 
 /// The right to prepare a database; ends when dropped, or with the process.
 #[derive(Debug)]
@@ -21,18 +20,9 @@ impl StartLock {
     /// Takes the lock of the database at `database`, or `None` while somebody else has it.
     pub(super) fn try_take(database: &Path) -> Result<Option<Self>> {
         let path = lock_file(database);
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .context("open the start lock", &path)?;
-        // Named in full, for `File` has a method of its own of this name, with another error.
-        match fs4::FileExt::try_lock(&file) {
-            Ok(()) => Ok(Some(Self(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
-        }
+        let file = os_lock::open(&path).context("open the start lock", &path)?;
+        let is_ours = os_lock::try_lock(&file).context("lock", &path)?;
+        Ok(is_ours.then_some(Self(file)))
     }
 }
 

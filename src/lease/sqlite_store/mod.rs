@@ -21,7 +21,7 @@ use self::schema::Schema;
 use self::statistics::Figures;
 use self::term::Now;
 use self::upkeep::Upkeep;
-use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal};
+use super::model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 use super::patience::{Patience, Wait};
 use super::store::{LeaseStore, LeaseTerms};
 use crate::clock::Clock;
@@ -29,7 +29,8 @@ use crate::durability::Durability;
 use crate::error::{Error, IoContext, Result};
 use crate::files::sync_folders;
 use crate::sqlite::{
-    Backoff, Borrowed, Database, DatabaseHandle, Failure, FileIdentity, Missing, Unavailable, open, removed,
+    Backoff, Borrowed, Database, DatabaseHandle, Failure, FileIdentity, Missing, Unavailable, is_wal, open,
+    removed,
 };
 use crate::text::Text;
 
@@ -233,6 +234,23 @@ impl LeaseStore for SqliteLeaseStore {
             average_hold_time_s: average_s(figures),
             contention_events: figures.contention_events,
             ..leases
+        })
+    }
+
+    fn health(&self, wait: Wait<'_>) -> Result<StoreHealth> {
+        let (is_wal, is_old_schema) =
+            self.read(wait, |reader| Ok((is_wal(reader)?, schema::is_old(reader)?)))?;
+        let bytes = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+        // The log is beside the file itself, wherever a link to it is.
+        let mut log = self.path.canonicalize().context("find", &self.path)?.into_os_string();
+        log.push("-wal");
+        Ok(StoreHealth {
+            database: self.path.clone(),
+            database_bytes: bytes(&self.path),
+            log_bytes: bytes(Path::new(&log)),
+            is_wal,
+            is_old_schema,
+            clock: if self.clock.boot_id().is_some() { ClockSource::Boot } else { ClockSource::Wall },
         })
     }
 

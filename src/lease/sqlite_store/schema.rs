@@ -114,6 +114,16 @@ impl Preparation for Schema<'_> {
     }
 }
 
+/// Whether the table has the shape that old programs give it: their key is the lease's id.
+pub(super) fn is_old(connection: &Connection) -> Result<bool, Failure> {
+    let is_old = connection.query_row(
+        "SELECT count(*) > 0 FROM pragma_table_info('phase_leases') WHERE name = 'lease_id' AND pk > 0",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(is_old)
+}
+
 fn columns(connection: &Connection) -> Result<Vec<String>, Failure> {
     let mut statement = connection.prepare("SELECT name FROM pragma_table_info('phase_leases')")?;
     let names = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;

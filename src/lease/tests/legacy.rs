@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::iso_timestamp;
 use crate::lease::Renewal;
 
-const OLD_SCHEMA: &str = "
+pub(super) const OLD_SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS phase_leases (
   lease_id TEXT PRIMARY KEY, task_id TEXT NOT NULL, phase TEXT NOT NULL, agent_id TEXT NOT NULL,
   acquired_at TEXT NOT NULL, expires_at TEXT NOT NULL, renewed_count INTEGER NOT NULL DEFAULT 0,
@@ -105,6 +105,30 @@ fn an_expiry_that_is_no_time_doesn_t_block_its_key() {
     fixture.connection().execute("UPDATE phase_leases SET expires_at = 'never'", []).unwrap();
     assert!(!holds(&a, "t"));
     acquired(&a, "t");
+}
+
+#[test]
+fn rows_of_old_programs_go_by_the_wall_clock_whatever_happens() {
+    let fixture = Fixture::new();
+    fixture.connection().execute_batch(OLD_SCHEMA).unwrap();
+    let a = fixture.manager("a");
+    let old = fixture.connection();
+    assert!(old_insert(&old, "l1", "t", START + 60 * SECOND));
+    let held = |ms| Acquisition::Held { holder: t("old"), remaining_ms: ms };
+    assert_eq!(acquire(&a, "t"), held(60 * SECOND));
+    // An old program knows no boots: its lease is as good in the next one.
+    fixture.clock.reboot();
+    assert_eq!(acquire(&a, "t"), held(60 * SECOND));
+    fixture.clock.step_wall(-HOUR);
+    assert_eq!(acquire(&a, "t"), held(60 * SECOND + HOUR));
+    fixture.clock.step_wall(HOUR + 60 * SECOND);
+    acquired(&a, "t");
+    // Now it is ours, and the wall clock means nothing any more.
+    fixture.clock.step_wall(400 * HOUR);
+    assert!(holds(&a, "t"));
+    fixture.clock.step_wall(-900 * HOUR);
+    fixture.clock.advance(10 * SECOND);
+    assert!(!holds(&a, "t"));
 }
 
 #[test]

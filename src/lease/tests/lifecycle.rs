@@ -117,6 +117,22 @@ fn setting_the_wall_clock_changes_nothing() {
 }
 
 #[test]
+fn a_renewal_counts_from_when_it_was_made_whatever_the_wall_clock_says() {
+    for step in [-400 * HOUR, 400 * HOUR] {
+        let fixture = Fixture::new();
+        let (a, b) = (fixture.manager("a"), fixture.manager("b"));
+        acquired(&a, "t");
+        fixture.clock.advance(9 * SECOND);
+        fixture.clock.step_wall(step);
+        assert!(matches!(renew(&a, "t"), Renewal::Renewed { .. }));
+        fixture.clock.step_wall(-step);
+        assert_eq!(acquire(&b, "t"), Acquisition::Held { holder: t("a"), remaining_ms: 10 * SECOND });
+        fixture.clock.advance(10 * SECOND);
+        acquired(&b, "t");
+    }
+}
+
+#[test]
 fn a_reboot_ends_all_leases_and_no_token_comes_again() {
     let fixture = Fixture::new();
     let a = fixture.manager("a");

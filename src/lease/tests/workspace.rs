@@ -4,6 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::error::Error;
+use crate::lease::ClockSource;
 
 fn state_files(fixture: &Fixture) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(fixture.path().join("state"))
@@ -22,6 +23,59 @@ fn descriptors_below(path: &Path) -> usize {
         .filter_map(|entry| fs::read_link(entry.path()).ok())
         .filter(|target| target.starts_with(path))
         .count()
+}
+
+#[test]
+fn health_tells_how_the_database_is() {
+    let fixture = Fixture::new();
+    let a = fixture.manager("a");
+    acquired(&a, "t");
+    let health = a.health(soon()).unwrap();
+    assert_eq!(health.database, fixture.database());
+    assert!(health.is_wal && !health.is_old_schema && health.log_bytes > 0);
+    assert_eq!(health.database_bytes, fixture.database().metadata().unwrap().len());
+    assert_eq!(health.clock, ClockSource::Boot);
+    a.close();
+    assert_eq!(a.health(soon()).unwrap_err().code(), "CLOSED");
+
+    let old = Fixture::new();
+    let schema =
+        "CREATE TABLE phase_leases (lease_id TEXT PRIMARY KEY, task_id TEXT, phase TEXT, agent_id TEXT,
+        acquired_at TEXT, expires_at TEXT, renewed_count INTEGER, UNIQUE (task_id, phase))";
+    old.connection().execute_batch(schema).unwrap();
+    assert!(old.manager("a").health(soon()).unwrap().is_old_schema);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_start_lock_is_private_and_a_link_in_its_place_is_not_followed() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let fixture = Fixture::new();
+    let lock = fixture.path().join("state/.orchestrator.db.driftlock");
+    fixture.manager("a");
+    assert_eq!(lock.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+
+    let linked = Fixture::new();
+    let target = linked.path().join("elsewhere");
+    let lock = linked.path().join("state/.orchestrator.db.driftlock");
+    fs::create_dir(linked.path().join("state")).unwrap();
+    symlink(&target, &lock).unwrap();
+    assert_eq!(linked.try_manager("a").err().unwrap().code(), "IO");
+    assert!(!target.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_database_that_is_a_link_is_the_one_it_leads_to() {
+    let (fixture, other) = (Fixture::new(), Fixture::new());
+    let a = fixture.manager("a");
+    acquired(&a, "t");
+    fs::create_dir(other.path().join("state")).unwrap();
+    std::os::unix::fs::symlink(fixture.database(), other.database()).unwrap();
+    let b = LeaseManager::open(other.path(), options("b"), fixture.clock.clone()).unwrap();
+    assert!(is_refused(&b, "t"));
+    assert!(b.health(soon()).unwrap().log_bytes > 0);
+    assert!(!other.path().join("state/orchestrator.db-wal").exists());
 }
 
 #[test]
