@@ -7,8 +7,8 @@ import {
   PhaseLedger,
   PromptAttestationManager,
 } from '../index.js'
-import { expectRefused, makeSpec } from './helpers/shapes.ts'
-import { countTicks } from './helpers/wait.ts'
+import { expectRefused, makeSpec } from './helpers/shapes.js'
+import { countTicks } from './helpers/wait.js'
 import {
   attestationsPath,
   ledgerPath,
@@ -16,7 +16,7 @@ import {
   openLeases,
   readBaselines,
   readLines,
-} from './helpers/workspace.ts'
+} from './helpers/workspace.js'
 
 const SYNC = { durability: 'sync' } as const
 
