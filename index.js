@@ -47,9 +47,12 @@ function loadBinding() {
   }
 }
 
-/** What the system says of a binary that is there: that it wants a newer C library, for example. */
+/** Why a binary that is there was refused, in the system's words: it wants a newer C library, for example. */
 function whyNotLoaded(error) {
-  for (let reason = error; reason; reason = reason.cause) if (reason.code === 'ERR_DLOPEN_FAILED') return reason.message
+  // The loader's own first error only says that nothing was found; its causes are one for each place where it looked.
+  for (let reason = error.cause; reason; reason = reason.cause) {
+    if (!reason.message.startsWith('Cannot find module')) return reason.message
+  }
   return undefined
 }
 

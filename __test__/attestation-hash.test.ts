@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { PromptAttestationManager, type PromptSpec } from '../index.js'
-import { promptHash } from './helpers/reference.mjs'
+import { promptHash } from './helpers/hashes.js'
 import { makeSpec } from './helpers/shapes.js'
 import { attestationsPath, makeWorkspace, readBaselines, readLines } from './helpers/workspace.js'
 
@@ -34,12 +34,27 @@ describe('the hash', () => {
 
   test('explicit undefined is absent, for each optional field', async () => {
     const plain = promptHash(makeSpec())
-    for (const field of ['personaHash', 'personaSummary', 'agentType', 'modelVersion', 'promptHash', 'promptPreview', 'promptSlots', 'variantId'])
+    for (const field of [
+      'personaHash',
+      'personaSummary',
+      'agentType',
+      'modelVersion',
+      'promptHash',
+      'promptPreview',
+      'promptSlots',
+      'variantId',
+    ])
       expect(await hashOf(makeSpec({ [field]: undefined })), field).toBe(plain)
   })
 
   test('the orchestrator’s other fields and unknown ones are ignored, whatever they are', async () => {
-    const others = { promptHash: 'x', promptPreview: 5, promptSlots: { a: [1n] }, variantId: Symbol('v'), colour: () => 'red' }
+    const others = {
+      promptHash: 'x',
+      promptPreview: 5,
+      promptSlots: { a: [1n] },
+      variantId: Symbol('v'),
+      colour: () => 'red',
+    }
     expect(await hashOf({ ...makeSpec(), ...others } as unknown as PromptSpec)).toBe(promptHash(makeSpec()))
   })
 
@@ -68,7 +83,15 @@ describe('the hash', () => {
       state = (Math.imul(state, 1664525) + 1013904223) >>> 0
       return Math.floor((state / 2 ** 32) * below)
     }
-    const ranges = [[0, 0x20], [0x20, 0x7f], [0x7f, 0x100], [0x2020, 0x2030], [0xd800, 0xdc00], [0xdc00, 0xe000], [0xe000, 0x10000]] as const
+    const ranges = [
+      [0, 0x20],
+      [0x20, 0x7f],
+      [0x7f, 0x100],
+      [0x2020, 0x2030],
+      [0xd800, 0xdc00],
+      [0xdc00, 0xe000],
+      [0xe000, 0x10000],
+    ] as const
     const text = (): string =>
       Array.from({ length: random(12) }, () => {
         const [from, to] = ranges[random(ranges.length)] ?? [65, 66]
@@ -78,7 +101,14 @@ describe('the hash', () => {
     await manager.initialize()
     for (let i = 0; i < 300; i++) {
       const list = (): string[] => Array.from({ length: random(8) }, text)
-      const spec = makeSpec({ taskId: text(), requirements: list(), qualityGates: list(), artifacts: list(), contextSummary: text(), agentType: text() })
+      const spec = makeSpec({
+        taskId: text(),
+        requirements: list(),
+        qualityGates: list(),
+        artifacts: list(),
+        contextSummary: text(),
+        agentType: text(),
+      })
       expect((await manager.attest(spec)).currentHash, JSON.stringify(spec)).toBe(promptHash(spec))
     }
   })

@@ -2,11 +2,18 @@
 import { appendFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { PromptAttestationManager } from '../index.js'
+import { promptHash } from './helpers/hashes.js'
 import { Peer } from './helpers/peer.js'
-import { promptHash } from './helpers/reference.mjs'
 import { makeSpec } from './helpers/shapes.js'
 import { sleep } from './helpers/wait.js'
-import { attestationsPath, baselinesPath, makeWorkspace, processPath, readBaselines, readLines } from './helpers/workspace.js'
+import {
+  attestationsPath,
+  baselinesPath,
+  makeWorkspace,
+  processPath,
+  readBaselines,
+  readLines,
+} from './helpers/workspace.js'
 
 const COUNT = 12_000
 const hashOf = (i: number): string => promptHash(makeSpec({ taskId: `BIG-${i}` }))
@@ -15,22 +22,38 @@ const hashOf = (i: number): string => promptHash(makeSpec({ taskId: `BIG-${i}` }
 function bigWorkspace(indent?: number): string {
   const root = makeWorkspace()
   mkdirSync(processPath(root), { recursive: true })
-  const entries = Array.from({ length: COUNT }, (_, i) => [`BIG-${i}:IMPLEMENT`, { hash: hashOf(i), version: 1, updatedAt: '2026-01-01T00:00:00.000Z' }])
+  const entries = Array.from({ length: COUNT }, (_, i) => [
+    `BIG-${i}:IMPLEMENT`,
+    { hash: hashOf(i), version: 1, updatedAt: '2026-01-01T00:00:00.000Z' },
+  ])
   writeFileSync(baselinesPath(root), JSON.stringify(Object.fromEntries(entries), null, indent))
   expect(statSync(baselinesPath(root)).size).toBeGreaterThan(1_300_000)
   return root
 }
 
-describe.each([['compact', undefined], ['pretty printed', 2]])('a big baselines file, %s', (_, indent) => {
+describe.each([
+  ['compact', undefined],
+  ['pretty printed', 2],
+])('a big baselines file, %s', (_, indent) => {
   test('knows the old entries, takes new ones, and is valid after each call', async () => {
     const root = bigWorkspace(indent)
     const manager = new PromptAttestationManager(root)
     await manager.initialize()
-    expect(await manager.attest(makeSpec({ taskId: 'BIG-7' }))).toMatchObject({ hasDrift: false, baselineHash: hashOf(7) })
-    expect(await manager.attest(makeSpec({ taskId: 'BIG-11999', contextSummary: 'other' }))).toMatchObject({ hasDrift: true, baselineHash: hashOf(11_999) })
+    expect(await manager.attest(makeSpec({ taskId: 'BIG-7' }))).toMatchObject({
+      hasDrift: false,
+      baselineHash: hashOf(7),
+    })
+    expect(await manager.attest(makeSpec({ taskId: 'BIG-11999', contextSummary: 'other' }))).toMatchObject({
+      hasDrift: true,
+      baselineHash: hashOf(11_999),
+    })
     for (let i = 0; i < 20; i++) {
       expect((await manager.attest(makeSpec({ taskId: `NEW-${i}` }))).baselineHash).toBeUndefined()
-      if (i % 5 === 0) expect(readBaselines(root)[`NEW-${i}:IMPLEMENT`]).toMatchObject({ hash: promptHash(makeSpec({ taskId: `NEW-${i}` })), version: 1 })
+      if (i % 5 === 0)
+        expect(readBaselines(root)[`NEW-${i}:IMPLEMENT`]).toMatchObject({
+          hash: promptHash(makeSpec({ taskId: `NEW-${i}` })),
+          version: 1,
+        })
     }
     expect(Object.keys(readBaselines(root))).toHaveLength(COUNT + 20)
   })
@@ -39,8 +62,16 @@ describe.each([['compact', undefined], ['pretty printed', 2]])('a big baselines 
     const root = bigWorkspace(indent)
     const manager = new PromptAttestationManager(root)
     for (let i = 0; i < 6; i++) {
-      await manager.resetBaseline(`BIG-${i}`, 'IMPLEMENT', `hash-${i}`, { updatedBy: 'somebody', reason: 'a long reason '.repeat(20 * i), versionTag: 'v2' })
-      expect(readBaselines(root)[`BIG-${i}:IMPLEMENT`]).toMatchObject({ hash: `hash-${i}`, version: 2, versionTag: 'v2' })
+      await manager.resetBaseline(`BIG-${i}`, 'IMPLEMENT', `hash-${i}`, {
+        updatedBy: 'somebody',
+        reason: 'a long reason '.repeat(20 * i),
+        versionTag: 'v2',
+      })
+      expect(readBaselines(root)[`BIG-${i}:IMPLEMENT`]).toMatchObject({
+        hash: `hash-${i}`,
+        version: 2,
+        versionTag: 'v2',
+      })
     }
     expect((await new PromptAttestationManager(root).attest(makeSpec({ taskId: 'BIG-3' }))).baselineHash).toBe('hash-3')
     expect(Object.keys(readBaselines(root))).toHaveLength(COUNT)
@@ -80,7 +111,8 @@ test('several processes fill one big file', async () => {
   const baselines = readBaselines(root)
   expect(Object.keys(baselines)).toHaveLength(COUNT + 160)
   for (let number = 0; number < 4; number++)
-    for (let i = 0; i < 40; i++) expect(baselines[`P${number}-${i}:IMPLEMENT`].hash).toBe(promptHash(makeSpec({ taskId: `P${number}-${i}` })))
+    for (let i = 0; i < 40; i++)
+      expect(baselines[`P${number}-${i}:IMPLEMENT`].hash).toBe(promptHash(makeSpec({ taskId: `P${number}-${i}` })))
 })
 
 test('a long log: what other programs append is seen at once', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { PromptAttestationManager } from '../index.js'
+import { promptHash } from './helpers/hashes.js'
 import { Peer } from './helpers/peer.js'
-import { promptHash } from './helpers/reference.mjs'
 import { makeSpec } from './helpers/shapes.js'
 import { attestationsPath, makeWorkspace, readBaselines, readLines } from './helpers/workspace.js'
 
@@ -10,7 +10,9 @@ describe('at the same time', () => {
     const root = makeWorkspace()
     const manager = new PromptAttestationManager(root)
     await manager.initialize()
-    const answers = await Promise.all(Array.from({ length: 1000 }, (_, i) => manager.attest(makeSpec({ taskId: `T${i}` }))))
+    const answers = await Promise.all(
+      Array.from({ length: 1000 }, (_, i) => manager.attest(makeSpec({ taskId: `T${i}` }))),
+    )
     expect(answers.every(({ hasDrift, error }) => !hasDrift && error === undefined)).toBe(true)
     const records = readLines(attestationsPath(root))
     expect(records.map(({ task_id }) => task_id)).toEqual(Array.from({ length: 1000 }, (_, i) => `T${i}`))
@@ -27,7 +29,9 @@ describe('at the same time', () => {
     )
     const first = answers.filter(({ baselineHash }) => baselineHash === undefined)
     expect(first).toHaveLength(1)
-    for (const { hasDrift, baselineHash } of answers) if (baselineHash) expect({ hasDrift, baselineHash }).toEqual({ hasDrift: true, baselineHash: first[0]?.currentHash })
+    for (const { hasDrift, baselineHash } of answers)
+      if (baselineHash)
+        expect({ hasDrift, baselineHash }).toEqual({ hasDrift: true, baselineHash: first[0]?.currentHash })
   })
 
   test('8 processes with 100 tasks each: every record, every baseline', async () => {
@@ -39,9 +43,12 @@ describe('at the same time', () => {
           async ({ driftlock }, { root, specs }) => {
             const manager = new driftlock.PromptAttestationManager(root)
             await manager.initialize()
-            const answers = []
-            for (const spec of specs) answers.push(await manager.attest(spec))
-            return answers.filter(({ hasDrift, error }) => hasDrift || error !== undefined)
+            const failed: unknown[] = []
+            for (const spec of specs) {
+              const answer = await manager.attest(spec)
+              if (answer.hasDrift || answer.error !== undefined) failed.push(answer)
+            }
+            return failed
           },
           { root, specs: Array.from({ length: 100 }, (_, i) => makeSpec({ taskId: `P${number}-${i}` })) },
         ),
@@ -66,11 +73,16 @@ describe('at the same time', () => {
       await Promise.all(
         peers.map((peer, number) =>
           peer.run(
-            async ({ driftlock }, { root, specs }) => {
+            ({ driftlock }, { root, specs }) => {
               const manager = new driftlock.PromptAttestationManager(root)
               return Promise.all(specs.map(async (spec) => ({ taskId: spec.taskId, ...(await manager.attest(spec)) })))
             },
-            { root, specs: Array.from({ length: 20 }, (_, i) => makeSpec({ taskId: `T${i}`, contextSummary: `process ${number}` })) },
+            {
+              root,
+              specs: Array.from({ length: 20 }, (_, i) =>
+                makeSpec({ taskId: `T${i}`, contextSummary: `process ${number}` }),
+              ),
+            },
           ),
         ),
       )
@@ -83,9 +95,14 @@ describe('at the same time', () => {
       const firsts = mine.filter(({ baselineHash }) => baselineHash === undefined)
       expect(firsts).toHaveLength(1)
       expect(baselines[`T${i}:IMPLEMENT`].hash).toBe(firsts[0]?.currentHash)
-      expect(mine.filter(({ baselineHash, hasDrift }) => hasDrift && baselineHash === firsts[0]?.currentHash)).toHaveLength(7)
+      expect(
+        mine.filter(({ baselineHash, hasDrift }) => hasDrift && baselineHash === firsts[0]?.currentHash),
+      ).toHaveLength(7)
       const lines = records.filter(({ task_id }) => task_id === `T${i}`)
-      expect(lines.map(({ baseline_hash }) => baseline_hash === undefined)).toEqual([true, ...Array<boolean>(7).fill(false)])
+      expect(lines.map(({ baseline_hash }) => baseline_hash === undefined)).toEqual([
+        true,
+        ...Array<boolean>(7).fill(false),
+      ])
     }
   })
 
@@ -113,10 +130,13 @@ describe('at the same time', () => {
     await manager.initialize()
     let done = false
     const writing = peer
-      .run(async ({ driftlock }, { root, spec }) => {
-        const manager = new driftlock.PromptAttestationManager(root)
-        for (let i = 0; i < 300; i++) await manager.attest({ ...spec, taskId: `T${i}` })
-      }, { root, spec: makeSpec() })
+      .run(
+        async ({ driftlock }, { root, spec }) => {
+          const manager = new driftlock.PromptAttestationManager(root)
+          for (let i = 0; i < 300; i++) await manager.attest({ ...spec, taskId: `T${i}` })
+        },
+        { root, spec: makeSpec() },
+      )
       .finally(() => (done = true))
     let seen = 0
     while (!done) {
@@ -137,14 +157,19 @@ describe('at the same time', () => {
     const peer = await Peer.start()
     for (let i = 0; i < 10; i++) {
       const spec = makeSpec({ taskId: `T${i}` })
-      await peer.run(async ({ driftlock, kept }, { root, spec }) => {
-        kept.manager ??= new driftlock.PromptAttestationManager(root)
-        await kept.manager.attest(spec)
-      }, { root, spec })
+      await peer.run(
+        async ({ driftlock, kept }, { root, spec }) => {
+          kept.manager ??= new driftlock.PromptAttestationManager(root)
+          await kept.manager.attest(spec)
+        },
+        { root, spec },
+      )
       expect((await manager.attest({ ...spec, contextSummary: 'other' })).baselineHash).toBe(promptHash(spec))
       expect(await manager.getAttestationHistory(`T${i}`)).toHaveLength(2)
       await manager.resetBaseline(`T${i}`, 'IMPLEMENT', 'abc')
-      expect(await peer.run(async ({ kept }, spec) => (await kept.manager.attest(spec)).baselineHash as string, spec)).toBe('abc')
+      expect(
+        await peer.run(async ({ kept }, spec) => (await kept.manager.attest(spec)).baselineHash as string, spec),
+      ).toBe('abc')
     }
   })
 
@@ -155,12 +180,16 @@ describe('at the same time', () => {
     for (let round = 0; round < 4; round++) {
       const peer = await Peer.start()
       peer
-        .run(async ({ driftlock }, { root, spec, round }) => {
-          const manager = new driftlock.PromptAttestationManager(root)
-          for (let i = 0; ; i++) await manager.attest({ ...spec, taskId: `R${round}-${i}` })
-        }, { root, spec: makeSpec(), round })
+        .run(
+          async ({ driftlock }, { root, spec, round }) => {
+            const manager = new driftlock.PromptAttestationManager(root)
+            for (let i = 0; ; i++) await manager.attest({ ...spec, taskId: `R${round}-${i}` })
+          },
+          { root, spec: makeSpec(), round },
+        )
         .catch(() => {})
-      while ((await manager.getAttestationHistory(`R${round}-${30 + round * 7}`)).length === 0) await new Promise((resolve) => setTimeout(resolve, 1))
+      while ((await manager.getAttestationHistory(`R${round}-${30 + round * 7}`)).length === 0)
+        await new Promise((resolve) => setTimeout(resolve, 1))
       await peer.kill()
       expect((await manager.attest(makeSpec({ taskId: `AFTER-${round}` }))).error).toBeUndefined()
     }

@@ -1,10 +1,29 @@
-import { appendFileSync, closeSync, mkdirSync, openSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  appendFileSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { PromptAttestationManager, setLogger, type PromptSpec } from '../index.js'
-import { promptHash } from './helpers/reference.mjs'
-import { ISO_MS, UUID, makeSpec } from './helpers/shapes.js'
+import { PromptAttestationManager, type PromptSpec, setLogger } from '../index.js'
+import { promptHash } from './helpers/hashes.js'
+import { ISO_MS, makeSpec, UUID } from './helpers/shapes.js'
 import { sleep, until } from './helpers/wait.js'
-import { attestationsPath, baselinesPath, makeWorkspace, processPath, readBaselines, readLines, type Json } from './helpers/workspace.js'
+import {
+  attestationsPath,
+  baselinesPath,
+  type Json,
+  makeWorkspace,
+  processPath,
+  readBaselines,
+  readLines,
+} from './helpers/workspace.js'
 
 async function open(root: string): Promise<PromptAttestationManager> {
   const manager = new PromptAttestationManager(root)
@@ -29,12 +48,34 @@ describe('the log', () => {
   test('has its keys in order, with everything', async () => {
     const root = makeWorkspace()
     const manager = await open(root)
-    const spec = makeSpec({ personaHash: 'p1', personaSummary: 'sum', agentType: 'coder', modelVersion: 'm4', timestamp: 'whatever' })
+    const spec = makeSpec({
+      personaHash: 'p1',
+      personaSummary: 'sum',
+      agentType: 'coder',
+      modelVersion: 'm4',
+      timestamp: 'whatever',
+    })
     await manager.attest(spec)
     const drifted = { ...spec, personaHash: 'p2' }
     const answer = await manager.attest(drifted)
     const [first, second] = readLines(attestationsPath(root))
-    const keys = ['attestation_id', 'task_id', 'phase', 'prompt_hash', 'baseline_hash', 'drift_detected', 'drift_details', 'timestamp', 'persona_hash', 'persona_summary', 'persona_drift', 'agent_type', 'prompt_version', 'severity', 'baseline_version']
+    const keys = [
+      'attestation_id',
+      'task_id',
+      'phase',
+      'prompt_hash',
+      'baseline_hash',
+      'drift_detected',
+      'drift_details',
+      'timestamp',
+      'persona_hash',
+      'persona_summary',
+      'persona_drift',
+      'agent_type',
+      'prompt_version',
+      'severity',
+      'baseline_version',
+    ]
     expect(Object.keys(first)).toEqual(keys.filter((key) => key !== 'baseline_hash' && key !== 'drift_details'))
     expect(Object.keys(second)).toEqual(keys)
     expect(second).toEqual({
@@ -63,7 +104,15 @@ describe('the log', () => {
     const root = makeWorkspace()
     await (await open(root)).attest(makeSpec())
     expect(Object.keys(readLines(attestationsPath(root))[0])).toEqual([
-      'attestation_id', 'task_id', 'phase', 'prompt_hash', 'drift_detected', 'timestamp', 'persona_drift', 'severity', 'baseline_version',
+      'attestation_id',
+      'task_id',
+      'phase',
+      'prompt_hash',
+      'drift_detected',
+      'timestamp',
+      'persona_drift',
+      'severity',
+      'baseline_version',
     ])
   })
 
@@ -81,10 +130,16 @@ describe('the log', () => {
     const root = makeWorkspace()
     const manager = await open(root)
     await manager.attest(makeSpec())
-    appendFileSync(attestationsPath(root), '{"task_id":"TASK-1","phase":"IMPL\nnot JSON at all\n\n[]\nnull\n42\n"TASK-1"\n\u0000\u0000\n')
+    appendFileSync(
+      attestationsPath(root),
+      '{"task_id":"TASK-1","phase":"IMPL\nnot JSON at all\n\n[]\nnull\n42\n"TASK-1"\n\u0000\u0000\n',
+    )
     await manager.attest(changed)
     for (const reader of [manager, new PromptAttestationManager(root)]) {
-      expect((await reader.getAttestationHistory('TASK-1')).map(({ prompt_hash }) => prompt_hash)).toEqual([promptHash(makeSpec()), promptHash(changed)])
+      expect((await reader.getAttestationHistory('TASK-1')).map(({ prompt_hash }) => prompt_hash)).toEqual([
+        promptHash(makeSpec()),
+        promptHash(changed),
+      ])
       expect(await reader.getDriftStats()).toMatchObject({ totalAttestations: 2, driftDetections: 1 })
     }
   })
@@ -97,7 +152,9 @@ describe('the log', () => {
     await manager.attest(changed)
     await new PromptAttestationManager(root).attest(changed)
     expect(await manager.getAttestationHistory('TASK-1')).toHaveLength(3)
-    expect(JSON.parse(readFileSync(attestationsPath(root), 'utf8').trimEnd().split('\n').at(-1) ?? '')).toMatchObject({ prompt_hash: promptHash(changed) })
+    expect(JSON.parse(readFileSync(attestationsPath(root), 'utf8').trimEnd().split('\n').at(-1) ?? '')).toMatchObject({
+      prompt_hash: promptHash(changed),
+    })
   })
 
   test('a complete last line without a line break is kept', async () => {
@@ -118,7 +175,12 @@ describe('the log', () => {
     mkdirSync(attestationsPath(root))
     await listening(async (events) => {
       const answer = await manager.attest(changed)
-      expect(answer).toMatchObject({ hasDrift: true, baselineHash: promptHash(makeSpec()), currentHash: promptHash(changed), severity: 'medium' })
+      expect(answer).toMatchObject({
+        hasDrift: true,
+        baselineHash: promptHash(makeSpec()),
+        currentHash: promptHash(changed),
+        severity: 'medium',
+      })
       expect(answer.error).toEqual(expect.stringMatching(/./))
       await until(() => events.some(({ level }) => level !== 'info'), 'a warning comes')
     })
@@ -155,15 +217,21 @@ describe('the baselines file', () => {
 
   const edits: [string, (path: string, text: string) => void][] = [
     ['in place', (path, text) => writeFileSync(path, text)],
-    ['byte by byte in place', (path, text) => {
-      const file = openSync(path, 'r+')
-      writeSync(file, text, 0)
-      closeSync(file)
-    }],
-    ['by renaming a new file over it', (path, text) => {
-      writeFileSync(`${path}.new`, text)
-      renameSync(`${path}.new`, path)
-    }],
+    [
+      'byte by byte in place',
+      (path, text) => {
+        const file = openSync(path, 'r+')
+        writeSync(file, text, 0)
+        closeSync(file)
+      },
+    ],
+    [
+      'by renaming a new file over it',
+      (path, text) => {
+        writeFileSync(`${path}.new`, text)
+        renameSync(`${path}.new`, path)
+      },
+    ],
   ]
   test.each(edits)('a person’s edit of the same size is seen at the next call, %s', async (_, edit) => {
     const root = makeWorkspace()
@@ -186,7 +254,10 @@ describe('the baselines file', () => {
       const spec: PromptSpec = makeSpec({ taskId: `T${i}` })
       await manager.attest(spec)
       const text = readFileSync(baselinesPath(root), 'utf8')
-      writeFileSync(baselinesPath(root), text.replace(promptHash(spec), promptHash({ ...spec, contextSummary: 'other' })))
+      writeFileSync(
+        baselinesPath(root),
+        text.replace(promptHash(spec), promptHash({ ...spec, contextSummary: 'other' })),
+      )
       expect((await manager.attest(spec)).hasDrift, `round ${i}`).toBe(true)
     }
   })
@@ -195,10 +266,17 @@ describe('the baselines file', () => {
     const root = makeWorkspace()
     const manager = await open(root)
     await manager.attest(makeSpec())
-    const edited = { ...readBaselines(root), 'MINE:SPEC': { hash: 'abc', version: 7, updatedAt: '2026-01-01T00:00:00.000Z', note: 'mine' } }
+    const edited = {
+      ...readBaselines(root),
+      'MINE:SPEC': { hash: 'abc', version: 7, updatedAt: '2026-01-01T00:00:00.000Z', note: 'mine' },
+    }
     writeFileSync(baselinesPath(root), JSON.stringify(edited, null, 4))
     await manager.attest(makeSpec({ taskId: 'NEXT' }))
-    expect(readBaselines(root)).toMatchObject({ 'TASK-1:IMPLEMENT': { version: 1 }, 'MINE:SPEC': { hash: 'abc', version: 7 }, 'NEXT:IMPLEMENT': { version: 1 } })
+    expect(readBaselines(root)).toMatchObject({
+      'TASK-1:IMPLEMENT': { version: 1 },
+      'MINE:SPEC': { hash: 'abc', version: 7 },
+      'NEXT:IMPLEMENT': { version: 1 },
+    })
   })
 
   test('an entry that a person took out is a first attestation again', async () => {
@@ -258,7 +336,12 @@ describe('the baselines file', () => {
     mkdirSync(baselinesPath(root))
     writeFileSync(`${baselinesPath(root)}/full`, '')
     const answer = await manager.attest(changed)
-    expect(answer).toMatchObject({ hasDrift: false, currentHash: promptHash(changed), severity: 'none', error: expect.any(String) })
+    expect(answer).toMatchObject({
+      hasDrift: false,
+      currentHash: promptHash(changed),
+      severity: 'none',
+      error: expect.any(String),
+    })
     expect(answer.baselineHash).toBeUndefined()
   })
 })
@@ -267,7 +350,8 @@ describe('the log, edited by a person', () => {
   test('history and statistics follow', async () => {
     const root = makeWorkspace()
     const manager = await open(root)
-    for (let i = 0; i < 5; i++) await manager.attest(makeSpec({ taskId: i % 2 ? 'ODD' : 'EVEN', contextSummary: `step ${i}` }))
+    for (let i = 0; i < 5; i++)
+      await manager.attest(makeSpec({ taskId: i % 2 ? 'ODD' : 'EVEN', contextSummary: `step ${i}` }))
     expect(await manager.getAttestationHistory('EVEN')).toHaveLength(3)
     const path = attestationsPath(root)
     const lines = readFileSync(path, 'utf8').trimEnd().split('\n')

@@ -1,10 +1,17 @@
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { PromptAttestationManager, type PromptSpec, type WorkPhase } from '../index.js'
-import { promptHash } from './helpers/reference.mjs'
-import { ISO_MS, SHA256, makeSpec } from './helpers/shapes.js'
-import { attestationsPath, baselinesPath, makeWorkspace, readBaselines, readLines, updatesPath } from './helpers/workspace.js'
+import { promptHash } from './helpers/hashes.js'
+import { ISO_MS, makeSpec, SHA256 } from './helpers/shapes.js'
+import {
+  attestationsPath,
+  baselinesPath,
+  makeWorkspace,
+  readBaselines,
+  readLines,
+  updatesPath,
+} from './helpers/workspace.js'
 
 async function open(root = makeWorkspace()): Promise<PromptAttestationManager> {
   const manager = new PromptAttestationManager(root)
@@ -35,7 +42,9 @@ describe('opening', () => {
     const before = [baselinesPath, updatesPath, attestationsPath].map((path) => readFileSync(path(root), 'utf8'))
     await manager.initialize()
     await open(root)
-    expect([baselinesPath, updatesPath, attestationsPath].map((path) => readFileSync(path(root), 'utf8'))).toEqual(before)
+    expect([baselinesPath, updatesPath, attestationsPath].map((path) => readFileSync(path(root), 'utf8'))).toEqual(
+      before,
+    )
   })
 
   test('initialize() rejects where there can be no folder, and never throws', async () => {
@@ -194,7 +203,12 @@ describe('history and statistics', () => {
   test('nothing there', async () => {
     const manager = await open()
     expect(await manager.getAttestationHistory('T')).toEqual([])
-    expect(await manager.getDriftStats()).toEqual({ totalAttestations: 0, driftDetections: 0, driftRate: 0, severityCounts: {} })
+    expect(await manager.getDriftStats()).toEqual({
+      totalAttestations: 0,
+      driftDetections: 0,
+      driftRate: 0,
+      severityCounts: {},
+    })
     expect(await new PromptAttestationManager(makeWorkspace()).getAttestationHistory('T')).toEqual([])
   })
 
@@ -207,7 +221,9 @@ describe('history and statistics', () => {
     }
     const history = await two.getAttestationHistory('TASK-1')
     expect(history.map(({ prompt_hash }) => prompt_hash)).toEqual(
-      Array.from({ length: 6 }, (_, i) => promptHash(makeSpec({ contextSummary: `step ${i}`, phase: i < 3 ? 'SPEC' : 'PLAN' }))),
+      Array.from({ length: 6 }, (_, i) =>
+        promptHash(makeSpec({ contextSummary: `step ${i}`, phase: i < 3 ? 'SPEC' : 'PLAN' })),
+      ),
     )
     expect(history).toEqual(readLines(attestationsPath(root)).filter(({ task_id }) => task_id === 'TASK-1'))
     expect(history[0]?.prompt_hash).toMatch(SHA256)
@@ -217,7 +233,8 @@ describe('history and statistics', () => {
   test('the counts', async () => {
     const manager = await open()
     for (const phase of ['SPEC', 'VERIFY', 'THINK'] as const) await manager.attest(makeSpec({ phase }))
-    for (const phase of ['SPEC', 'VERIFY', 'VERIFY'] as const) await manager.attest(makeSpec({ phase, contextSummary: 'other' }))
+    for (const phase of ['SPEC', 'VERIFY', 'VERIFY'] as const)
+      await manager.attest(makeSpec({ phase, contextSummary: 'other' }))
     await manager.attest(makeSpec({ phase: 'THINK' }))
     expect(await manager.getDriftStats()).toEqual({
       totalAttestations: 7,
@@ -230,7 +247,9 @@ describe('history and statistics', () => {
   test('a record without severity counts as unknown if it drifted, else as none', async () => {
     const root = makeWorkspace()
     const manager = await open(root)
-    const lines = [true, false, false, true, true].map((drift_detected, i) => JSON.stringify({ task_id: 'T', phase: 'SPEC', attestation_id: `${i}`, drift_detected }))
+    const lines = [true, false, false, true, true].map((drift_detected, i) =>
+      JSON.stringify({ task_id: 'T', phase: 'SPEC', attestation_id: `${i}`, drift_detected }),
+    )
     writeFileSync(attestationsPath(root), `${lines.join('\n')}\n`)
     expect((await manager.getDriftStats()).severityCounts).toEqual({ unknown: 3, none: 2 })
     expect(await manager.getAttestationHistory('T')).toHaveLength(5)
@@ -249,7 +268,11 @@ describe('resetting a baseline', () => {
       version: 2,
       updatedAt: expect.stringMatching(ISO_MS),
     })
-    expect(await manager.attest(changed)).toMatchObject({ hasDrift: false, baselineHash: promptHash(changed), personaDrift: false })
+    expect(await manager.attest(changed)).toMatchObject({
+      hasDrift: false,
+      baselineHash: promptHash(changed),
+      personaDrift: false,
+    })
     expect(await manager.attest(makeSpec({ personaHash: 'p' }))).toMatchObject({ hasDrift: true, personaDrift: false })
     expect(readLines(attestationsPath(root)).map(({ baseline_version }) => baseline_version)).toEqual([1, 2, 2])
   })
@@ -257,10 +280,23 @@ describe('resetting a baseline', () => {
   test('with everything that one can say about it', async () => {
     const root = makeWorkspace()
     const manager = await open(root)
-    const options = { updatedBy: 'me', reason: 'a "new" prompt', versionTag: 'v2.0', timestamp: '2026-02-03T04:05:06.789Z', colour: 'red' }
+    const options = {
+      updatedBy: 'me',
+      reason: 'a "new" prompt',
+      versionTag: 'v2.0',
+      timestamp: '2026-02-03T04:05:06.789Z',
+      colour: 'red',
+    }
     await manager.resetBaseline('epic:1:T', 'SPEC', 'abc', options)
     await manager.resetBaseline('epic:1:T', 'SPEC', 'def', { updatedBy: undefined })
-    const first = { hash: 'abc', version: 1, updatedAt: options.timestamp, updatedBy: 'me', reason: 'a "new" prompt', versionTag: 'v2.0' }
+    const first = {
+      hash: 'abc',
+      version: 1,
+      updatedAt: options.timestamp,
+      updatedBy: 'me',
+      reason: 'a "new" prompt',
+      versionTag: 'v2.0',
+    }
     const second = { hash: 'def', version: 2, updatedAt: expect.stringMatching(ISO_MS) }
     expect(readBaselines(root)).toEqual({ 'epic:1:T:SPEC': second })
     expect(readLines(updatesPath(root))).toEqual([

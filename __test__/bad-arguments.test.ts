@@ -3,21 +3,21 @@ import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import {
   AttestationError,
+  acquireLock,
+  FileLockError,
   LeaseError,
   LedgerError,
-  FileLockError,
   PhaseLeaseManager,
   PhaseLedger,
   PromptAttestationManager,
-  acquireLock,
-  setLogLevel,
   setLogger,
+  setLogLevel,
   withFileLock,
 } from '../index.js'
 import { expectRefused, expectRejected, makeSpec } from './helpers/shapes.js'
 import { databasePath, makeWorkspace, openDatabase, openLeases } from './helpers/workspace.js'
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
+// biome-ignore lint/suspicious/noExplicitAny: bad arguments are what the types forbid
 type Any = any
 
 const noStrings: [string, unknown][] = [
@@ -62,7 +62,9 @@ describe.each([
 
 describe('new PhaseLeaseManager: options', () => {
   test.each([
-    ...[...noNumbers, ['zero', 0], ['infinity', Infinity]].map(([name, value]) => ['leaseDuration', name, value] as const),
+    ...[...noNumbers, ['zero', 0], ['infinity', Infinity]].map(
+      ([name, value]) => ['leaseDuration', name, value] as const,
+    ),
     ...[...noNumbers, ['a fraction', 1.5]].map(([name, value]) => ['maxRenewals', name, value] as const),
     ...[...noOptionalStrings, ['empty', '']].map(([name, value]) => ['agentId', name, value] as const),
   ])('%s %s', (option, _, value) => {
@@ -71,7 +73,11 @@ describe('new PhaseLeaseManager: options', () => {
     expect(readdirSync(root)).toEqual([])
   })
 
-  test.each([['text', 'x'], ['a number', 5], ['a boolean', true]])('options %s', (_, options) => {
+  test.each([
+    ['text', 'x'],
+    ['a number', 5],
+    ['a boolean', true],
+  ])('options %s', (_, options) => {
     const root = makeWorkspace()
     expectRefused(() => new PhaseLeaseManager(root, options as Any), 'options', LeaseError)
     expect(readdirSync(root)).toEqual([])
@@ -79,7 +85,7 @@ describe('new PhaseLeaseManager: options', () => {
 
   test('the message says what was wanted and what was given', () => {
     expect(() => new PhaseLeaseManager(makeWorkspace(), { leaseDuration: NaN })).toThrow(
-      'leaseDuration must be a number of seconds greater than 0, got NaN',
+      /^leaseDuration must be a number of seconds greater than 0\b.*, got NaN$/,
     )
   })
 })
@@ -120,27 +126,36 @@ describe('PromptAttestationManager', () => {
     await expectUnhashable({ ...makeSpec(), [field]: value })
   })
 
-  test.each(['requirements', 'qualityGates', 'artifacts'].flatMap((list) => noStrings.map(([name, value]) => [list, name, value] as const)))(
-    'attest answers for %s with %s in it',
-    async (list, _, value) => {
-      await expectUnhashable({ ...makeSpec(), [list]: ['text', value] })
-    },
-  )
-
-  test.each(['personaHash', 'agentType', 'modelVersion'].flatMap((field) => noOptionalStrings.map(([name, value]) => [field, name, value] as const)))(
-    'attest answers for %s %s',
-    async (field, _, value) => {
-      await expectUnhashable({ ...makeSpec(), [field]: value })
-    },
-  )
-
-  test.each([...noStrings, ['text', 'spec'], ['an empty object', {}]])('attest answers for a spec that is %s', async (_, spec) => {
-    await expectUnhashable(spec)
+  test.each(
+    ['requirements', 'qualityGates', 'artifacts'].flatMap((list) =>
+      noStrings.map(([name, value]) => [list, name, value] as const),
+    ),
+  )('attest answers for %s with %s in it', async (list, _, value) => {
+    await expectUnhashable({ ...makeSpec(), [list]: ['text', value] })
   })
+
+  test.each(
+    ['personaHash', 'agentType', 'modelVersion'].flatMap((field) =>
+      noOptionalStrings.map(([name, value]) => [field, name, value] as const),
+    ),
+  )('attest answers for %s %s', async (field, _, value) => {
+    await expectUnhashable({ ...makeSpec(), [field]: value })
+  })
+
+  test.each([...noStrings, ['text', 'spec'], ['an empty object', {}]])(
+    'attest answers for a spec that is %s',
+    async (_, spec) => {
+      await expectUnhashable(spec)
+    },
+  )
 
   test('attest answers for a field that throws', async () => {
     const spec = makeSpec()
-    Object.defineProperty(spec, 'taskId', { get: () => { throw new Error('no') } })
+    Object.defineProperty(spec, 'taskId', {
+      get: () => {
+        throw new Error('no')
+      },
+    })
     await expectUnhashable(spec)
   })
 
@@ -167,15 +182,20 @@ describe('PromptAttestationManager', () => {
     expect(readdirSync(root)).toEqual([])
   })
 
-  test.each(['updatedBy', 'reason', 'versionTag', 'timestamp'].flatMap((option) => noOptionalStrings.map(([name, value]) => [option, name, value] as const)))(
-    'resetBaseline rejects for %s %s',
-    async (option, _, value) => {
-      const root = makeWorkspace()
-      const manager: Any = new PromptAttestationManager(root)
-      await expectRejected(() => manager.resetBaseline('T', 'SPEC', 'hash', { [option]: value }), option, AttestationError)
-      expect(readdirSync(root)).toEqual([])
-    },
-  )
+  test.each(
+    ['updatedBy', 'reason', 'versionTag', 'timestamp'].flatMap((option) =>
+      noOptionalStrings.map(([name, value]) => [option, name, value] as const),
+    ),
+  )('resetBaseline rejects for %s %s', async (option, _, value) => {
+    const root = makeWorkspace()
+    const manager: Any = new PromptAttestationManager(root)
+    await expectRejected(
+      () => manager.resetBaseline('T', 'SPEC', 'hash', { [option]: value }),
+      option,
+      AttestationError,
+    )
+    expect(readdirSync(root)).toEqual([])
+  })
 
   test('resetBaseline rejects for a phase with a colon', async () => {
     const manager: Any = new PromptAttestationManager(makeWorkspace())
@@ -200,23 +220,46 @@ describe('PhaseLedger', () => {
     [0, 'taskId', noStrings],
     [1, 'fromPhase', noOptionalStrings],
     [2, 'toPhase', noStrings],
-    [3, 'evidenceArtifacts', [...noStrings.filter(([name]) => name !== 'an array'), ['text', 'a'], ['a list with a number', ['a', 1]]]],
+    [
+      3,
+      'evidenceArtifacts',
+      [...noStrings.filter(([name]) => name !== 'an array'), ['text', 'a'], ['a list with a number', ['a', 1]]],
+    ],
     [4, 'evidenceValidated', [...noStrings.filter(([name]) => name !== 'a boolean'), ['text', 'true']]],
-    [5, 'metadata', [['text', 'x'], ['a number', 5], ['a boolean', true]]],
+    [
+      5,
+      'metadata',
+      [
+        ['text', 'x'],
+        ['a number', 5],
+        ['a boolean', true],
+      ],
+    ],
     [5, 'agentType', noOptionalStrings.map(([name, agentType]) => [name, { agentType }])],
     [5, 'personaHash', noOptionalStrings.map(([name, personaHash]) => [name, { personaHash }])],
-    [5, 'durationMs', [['text', { durationMs: '5' }], ['an object', { durationMs: {} }], ['a bigint', { durationMs: 5n }]]],
+    [
+      5,
+      'durationMs',
+      [
+        ['text', { durationMs: '5' }],
+        ['an object', { durationMs: {} }],
+        ['a bigint', { durationMs: 5n }],
+      ],
+    ],
   ]
 
-  test.each(cases.flatMap(([at, argument, values]) => values.map(([name, value]) => [argument, name, at, value] as const)))(
-    'appendTransition rejects for %s %s',
-    async (argument, _, at, value) => {
-      const root = makeWorkspace()
-      const ledger: Any = new PhaseLedger(root)
-      await expectRejected(() => ledger.appendTransition(...Object.assign([...good], { [at]: value })), argument, LedgerError)
-      expect(readdirSync(root)).toEqual([])
-    },
-  )
+  test.each(
+    cases.flatMap(([at, argument, values]) => values.map(([name, value]) => [argument, name, at, value] as const)),
+  )('appendTransition rejects for %s %s', async (argument, _, at, value) => {
+    const root = makeWorkspace()
+    const ledger: Any = new PhaseLedger(root)
+    await expectRejected(
+      () => ledger.appendTransition(...Object.assign([...good], { [at]: value })),
+      argument,
+      LedgerError,
+    )
+    expect(readdirSync(root)).toEqual([])
+  })
 
   test.each(noStrings)('getTaskHistory and getCurrentPhase answer with a Promise for %s', async (_, value) => {
     const ledger: Any = new PhaseLedger(makeWorkspace())
@@ -230,7 +273,9 @@ describe('PhaseLedger', () => {
 
 describe('file locks', () => {
   const badOptions = [
-    ...['timeout', 'retryDelay', 'maxRetries'].flatMap((option) => noNumbers.map(([name, value]) => [option, name, { [option]: value }] as const)),
+    ...['timeout', 'retryDelay', 'maxRetries'].flatMap((option) =>
+      noNumbers.map(([name, value]) => [option, name, { [option]: value }] as const),
+    ),
     ['options', 'text', 'x'] as const,
     ['options', 'a number', 5] as const,
   ]
@@ -240,29 +285,55 @@ describe('file locks', () => {
     const path = join(root, 'folder', 'lock')
     expect(await (acquireLock as Any)(path, options)).toBe(false)
     let ran = false
-    await expectRejected(() => (withFileLock as Any)(path, () => { ran = true }, options), argument, FileLockError)
+    await expectRejected(
+      () =>
+        (withFileLock as Any)(
+          path,
+          () => {
+            ran = true
+          },
+          options,
+        ),
+      argument,
+      FileLockError,
+    )
     expect(ran).toBe(false)
     expect(readdirSync(root)).toEqual([])
   })
 
-  test.each([...noStrings, ['empty', ''], ['with a NUL', '/tmp/a\u0000b']])('for a path that is %s', async (_, path) => {
-    expect(await (acquireLock as Any)(path, { timeout: 0 })).toBe(false)
-    await expectRejected(() => (withFileLock as Any)(path, () => 1), 'lockPath', FileLockError)
-  })
+  test.each([...noStrings, ['empty', ''], ['with a NUL', '/tmp/a\u0000b']])(
+    'for a path that is %s',
+    async (_, path) => {
+      expect(await (acquireLock as Any)(path, { timeout: 0 })).toBe(false)
+      await expectRejected(() => (withFileLock as Any)(path, () => 1), 'lockPath', FileLockError)
+    },
+  )
 
-  test.each(noStrings.filter(([name]) => name !== 'a function'))('for an operation that is %s', async (_, operation) => {
-    const root = makeWorkspace()
-    await expectRejected(() => (withFileLock as Any)(join(root, 'lock'), operation), 'operation', FileLockError)
-    expect(readdirSync(root)).toEqual([])
-  })
+  test.each(noStrings.filter(([name]) => name !== 'a function'))(
+    'for an operation that is %s',
+    async (_, operation) => {
+      const root = makeWorkspace()
+      await expectRejected(() => (withFileLock as Any)(join(root, 'lock'), operation), 'operation', FileLockError)
+      expect(readdirSync(root)).toEqual([])
+    },
+  )
 })
 
 describe('logging', () => {
-  test.each([['a number', 5], ['text', 'x'], ['an object', {}]])('setLogger refuses %s', (_, logger) => {
+  test.each([
+    ['a number', 5],
+    ['text', 'x'],
+    ['an object', {}],
+  ])('setLogger refuses %s', (_, logger) => {
     expectRefused(() => (setLogger as Any)(logger), '')
   })
 
-  test.each([['a number', 5], ['an unknown level', 'loud'], ['null', null], ['capitals', 'INFO']])('setLogLevel refuses %s', (_, level) => {
+  test.each([
+    ['a number', 5],
+    ['an unknown level', 'loud'],
+    ['null', null],
+    ['capitals', 'INFO'],
+  ])('setLogLevel refuses %s', (_, level) => {
     expectRefused(() => (setLogLevel as Any)(level), '')
   })
 })

@@ -124,7 +124,9 @@ describe('several processes', () => {
     const peer = await holder(path)
     const child = await peer.run(({ require }) => {
       const { spawn } = require('node:child_process') as typeof import('node:child_process')
-      return spawn(process.execPath, ['-e', 'setTimeout(() => {}, 10000)'], { stdio: 'ignore', detached: true }).pid ?? 0
+      return (
+        spawn(process.execPath, ['-e', 'setTimeout(() => {}, 10000)'], { stdio: 'ignore', detached: true }).pid ?? 0
+      )
     })
     try {
       await peer.kill()
@@ -140,25 +142,23 @@ describe('several processes', () => {
     const peers = await Peer.startMany(4)
     const overlaps = await Promise.all(
       peers.map((peer) =>
-        peer.run(
-          async ({ driftlock, require }, root) => {
-            const fs = require('node:fs') as typeof import('node:fs')
-            let overlaps = 0
-            for (let i = 0; i < 150; i++) {
-              const path = `${root}/${i % 3}.lock`
-              if (!(await driftlock.acquireLock(path, { timeout: 25_000, retryDelay: 1, maxRetries: 1_000_000 }))) throw new Error('no lock')
-              try {
-                fs.closeSync(fs.openSync(`${path}.inside`, 'wx'))
-                fs.unlinkSync(`${path}.inside`)
-              } catch {
-                overlaps++
-              }
-              await driftlock.releaseLock(path)
+        peer.run(async ({ driftlock, require }, root) => {
+          const fs = require('node:fs') as typeof import('node:fs')
+          let overlaps = 0
+          for (let i = 0; i < 150; i++) {
+            const path = `${root}/${i % 3}.lock`
+            if (!(await driftlock.acquireLock(path, { timeout: 25_000, retryDelay: 1, maxRetries: 1_000_000 })))
+              throw new Error('no lock')
+            try {
+              fs.closeSync(fs.openSync(`${path}.inside`, 'wx'))
+              fs.unlinkSync(`${path}.inside`)
+            } catch {
+              overlaps++
             }
-            return overlaps
-          },
-          root,
-        ),
+            await driftlock.releaseLock(path)
+          }
+          return overlaps
+        }, root),
       ),
     )
     expect(overlaps).toEqual([0, 0, 0, 0])

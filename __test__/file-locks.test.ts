@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { acquireLock, releaseLock, withFileLock } from '../index.js'
@@ -81,12 +81,17 @@ describe('acquireLock and releaseLock', () => {
     prepare(root)
     if (name !== 'a directory') writeFileSync(root, 'a file')
     expect(await acquireLock(lockIn(root), { timeout: 200 })).toBe(false)
-    await expect(withFileLock(lockIn(root), () => Promise.resolve(), { timeout: 200 })).rejects.toThrow(`Failed to acquire lock: ${lockIn(root)}`)
+    await expect(withFileLock(lockIn(root), () => Promise.resolve(), { timeout: 200 })).rejects.toThrow(
+      `Failed to acquire lock: ${lockIn(root)}`,
+    )
   })
 
   test.each([
     ['of a dead process', JSON.stringify({ pid: 2147483646, hostname: 'h', acquiredAt: new Date().toISOString() })],
-    ['of a living process', JSON.stringify({ pid: process.ppid, hostname: process.env.HOSTNAME, acquiredAt: new Date().toISOString() })],
+    [
+      'of a living process',
+      JSON.stringify({ pid: process.ppid, hostname: process.env.HOSTNAME, acquiredAt: new Date().toISOString() }),
+    ],
     ['of this process', JSON.stringify({ pid: process.pid, hostname: process.env.HOSTNAME, acquiredAt: Date.now() })],
     ['empty', ''],
     ['damaged', '{"pid":'],
@@ -106,7 +111,9 @@ describe('waiting', () => {
   test('maxRetries counts attempts; none is no attempt', async () => {
     const path = lockIn()
     expect(await acquireLock(path, { maxRetries: 0 })).toBe(false)
-    await expect(withFileLock(path, () => Promise.resolve(), { maxRetries: 0 })).rejects.toThrow('Failed to acquire lock')
+    await expect(withFileLock(path, () => Promise.resolve(), { maxRetries: 0 })).rejects.toThrow(
+      'Failed to acquire lock',
+    )
     expect(await acquireLock(path, { maxRetries: 1 })).toBe(true)
     await releaseLock(path)
   })
@@ -160,10 +167,14 @@ describe('waiting', () => {
     const order: number[] = []
     await acquireLock(path)
     const all = Array.from({ length: 20 }, (_, i) =>
-      withFileLock(path, async () => {
-        order.push(i)
-        await sleep(1)
-      }, { timeout: 20_000, maxRetries: 10_000 }),
+      withFileLock(
+        path,
+        async () => {
+          order.push(i)
+          await sleep(1)
+        },
+        { timeout: 20_000, maxRetries: 10_000 },
+      ),
     )
     await sleep(20)
     await releaseLock(path)
@@ -209,7 +220,11 @@ describe('withFileLock', () => {
     const path = lockIn()
     const error = new TypeError('mine')
     await expect(withFileLock(path, () => Promise.reject(error))).rejects.toBe(error)
-    await expect(withFileLock(path, () => { throw error })).rejects.toBe(error)
+    await expect(
+      withFileLock(path, () => {
+        throw error
+      }),
+    ).rejects.toBe(error)
     await expect(withFileLock(path, () => Promise.reject('text'))).rejects.toBe('text')
     expect(await acquireLock(path, once)).toBe(true)
     await releaseLock(path)
@@ -218,7 +233,9 @@ describe('withFileLock', () => {
   test('is not re-entrant', async () => {
     const path = lockIn()
     await withFileLock(path, async () => {
-      await expect(withFileLock(path, async () => 'in', { timeout: 50 })).rejects.toThrow(`Failed to acquire lock: ${path}`)
+      await expect(withFileLock(path, async () => 'in', { timeout: 50 })).rejects.toThrow(
+        `Failed to acquire lock: ${path}`,
+      )
     })
   })
 
@@ -226,7 +243,15 @@ describe('withFileLock', () => {
     const path = lockIn()
     await acquireLock(path)
     let ran = false
-    await expect(withFileLock(path, async () => { ran = true }, { timeout: 50 })).rejects.toThrow(`Failed to acquire lock: ${path}`)
+    await expect(
+      withFileLock(
+        path,
+        () => {
+          ran = true
+        },
+        { timeout: 50 },
+      ),
+    ).rejects.toThrow(`Failed to acquire lock: ${path}`)
     expect(ran).toBe(false)
     expect(await acquireLock(path, once)).toBe(false)
     await releaseLock(path)
@@ -238,12 +263,16 @@ describe('withFileLock', () => {
     let total = 0
     await Promise.all(
       Array.from({ length: 200 }, () =>
-        withFileLock(path, async () => {
-          expect(++inside).toBe(1)
-          await Promise.resolve()
-          total++
-          inside--
-        }, { timeout: 20_000, maxRetries: 100_000, retryDelay: 1 }),
+        withFileLock(
+          path,
+          async () => {
+            expect(++inside).toBe(1)
+            await Promise.resolve()
+            total++
+            inside--
+          },
+          { timeout: 20_000, maxRetries: 100_000, retryDelay: 1 },
+        ),
       ),
     )
     expect(total).toBe(200)

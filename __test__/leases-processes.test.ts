@@ -12,7 +12,7 @@ describe('several processes', () => {
     const root = makeWorkspace()
     const results = await Promise.all(
       peers.map((peer) =>
-        peer.run(async ({ driftlock }, root: string) => {
+        peer.run(({ driftlock }, root: string) => {
           const manager = new driftlock.PhaseLeaseManager(root)
           return manager.acquireLease(`T-${process.pid}`, 'SPEC')
         }, root),
@@ -90,7 +90,10 @@ describe('several processes', () => {
   test('release and acquire of one key at the same time never come back as an internal error', async () => {
     const root = makeWorkspace()
     const [one, two] = (await Peer.startMany(2)) as [Peer, Peer]
-    const turn = async ({ driftlock }: { driftlock: typeof import('../index.js') }, root: string): Promise<string[]> => {
+    const turn = async (
+      { driftlock }: { driftlock: typeof import('../index.js') },
+      root: string,
+    ): Promise<string[]> => {
       const manager = new driftlock.PhaseLeaseManager(root)
       const reasons = new Set<string>()
       for (let i = 0; i < 400; i++) {
@@ -156,7 +159,11 @@ describe('several processes', () => {
   })
 
   test('a host name becomes part of the agent id, or unknown', async () => {
-    for (const [HOSTNAME, expected] of [['box-7', 'box-7'], [undefined, 'unknown'], ['', 'unknown']] as const) {
+    for (const [HOSTNAME, expected] of [
+      ['box-7', 'box-7'],
+      [undefined, 'unknown'],
+      ['', 'unknown'],
+    ] as const) {
       const peer = await Peer.start({ HOSTNAME })
       const id = await peer.run(async ({ driftlock }, root: string) => {
         return (await new driftlock.PhaseLeaseManager(root).acquireLease('T', 'SPEC')).lease?.agent_id

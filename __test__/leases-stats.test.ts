@@ -85,7 +85,10 @@ describe('statistics', () => {
     // A second hold, shorter than the first, halves what is above it.
     await manager.acquireLease('SHORT', 'SPEC')
     await manager.releaseLease('SHORT', 'SPEC')
-    await until(async () => (await manager.getStats()).averageHoldTime < stats.averageHoldTime * 0.8, 'the average falls')
+    await until(
+      async () => (await manager.getStats()).averageHoldTime < stats.averageHoldTime * 0.8,
+      'the average falls',
+    )
     manager.close()
     const again = await openLeases(root).getStats()
     expect(again.contentionEvents).toBe(7)
@@ -153,11 +156,15 @@ describe('fencing tokens', () => {
 })
 
 /** The statistics once they have caught up: they may lag by a second. */
-async function settled(manager: PhaseLeaseManager, contention: number): ReturnType<PhaseLeaseManager['getStats']> {
-  return until(async () => {
-    const stats = await manager.getStats()
-    return stats.averageHoldTime > 0 && stats.contentionEvents >= contention ? stats : null
-  }, 'the statistics have caught up', 3000)
+function settled(manager: PhaseLeaseManager, contention: number): ReturnType<PhaseLeaseManager['getStats']> {
+  return until(
+    async () => {
+      const stats = await manager.getStats()
+      return stats.averageHoldTime > 0 && stats.contentionEvents >= contention ? stats : null
+    },
+    'the statistics have caught up',
+    3000,
+  )
 }
 
 function expectRising(tokens: number[]): void {

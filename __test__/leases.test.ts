@@ -17,7 +17,15 @@ describe('opening', () => {
     expect(db.pragma('user_version', { simple: true })).toBe(0)
     const columns = db.prepare('SELECT name FROM pragma_table_info(?)').pluck().all('phase_leases')
     expect(columns).toEqual(
-      expect.arrayContaining(['lease_id', 'task_id', 'phase', 'agent_id', 'acquired_at', 'expires_at', 'renewed_count']),
+      expect.arrayContaining([
+        'lease_id',
+        'task_id',
+        'phase',
+        'agent_id',
+        'acquired_at',
+        'expires_at',
+        'renewed_count',
+      ]),
     )
   })
 
@@ -96,13 +104,25 @@ describe('acquiring', () => {
   test('refuses what this agent holds already', async () => {
     const manager = openLeases(makeWorkspace(), { agentId: 'me', leaseDuration: 0.9 })
     const first = await manager.acquireLease('T', 'SPEC')
-    expect(await manager.acquireLease('T', 'SPEC')).toMatchObject({ acquired: false, reason: HELD, holder: 'me', expiresIn: 0 })
+    expect(await manager.acquireLease('T', 'SPEC')).toMatchObject({
+      acquired: false,
+      reason: HELD,
+      holder: 'me',
+      expiresIn: 0,
+    })
     expect(manager.getLease('T', 'SPEC')).toEqual(first.lease)
   })
 
   test('task and phase together are the key; any string is a phase', async () => {
     const manager = openLeases(makeWorkspace())
-    for (const [task, phase] of [['A', 'SPEC'], ['A', 'PLAN'], ['B', 'SPEC'], ['a', 'SPEC'], ['A ', 'SPEC'], ['A', 'DANCE']] as const)
+    for (const [task, phase] of [
+      ['A', 'SPEC'],
+      ['A', 'PLAN'],
+      ['B', 'SPEC'],
+      ['a', 'SPEC'],
+      ['A ', 'SPEC'],
+      ['A', 'DANCE'],
+    ] as const)
       expect((await manager.acquireLease(task, phase as WorkPhase)).acquired).toBe(true)
   })
 
@@ -112,7 +132,8 @@ describe('acquiring', () => {
     const results = await Promise.all(managers.map((manager) => manager.acquireLease('T', 'SPEC')))
     const winners = results.flatMap(({ lease }) => (lease ? [lease.agent_id] : []))
     expect(winners).toHaveLength(1)
-    for (const result of results) if (!result.acquired) expect(result).toMatchObject({ reason: HELD, holder: winners[0] })
+    for (const result of results)
+      if (!result.acquired) expect(result).toMatchObject({ reason: HELD, holder: winners[0] })
   })
 })
 
@@ -151,7 +172,11 @@ describe('expiry', () => {
     expect((await openLeases(root, { agentId: 'other' }).acquireLease('X', 'SPEC')).acquired).toBe(true)
     const renewal = await owner.renewLease('T', 'SPEC')
     expect(renewal.renewed).toBe(true)
-    expect(owner.getLease('T', 'SPEC')).toMatchObject({ lease_id: lease?.lease_id, acquired_at: lease?.acquired_at, renewed_count: 1 })
+    expect(owner.getLease('T', 'SPEC')).toMatchObject({
+      lease_id: lease?.lease_id,
+      acquired_at: lease?.acquired_at,
+      renewed_count: 1,
+    })
     expect(owner.holdsLease('T', 'SPEC')).toBe(true)
     expect(await owner.releaseLease('T', 'PLAN')).toBe(true)
   })
@@ -159,20 +184,15 @@ describe('expiry', () => {
   test('a row that has been dead for days is swept away, one dead for a minute is not', async () => {
     const root = makeWorkspace()
     openLeases(root).close()
-    const db = openDatabase(root)
-    const insert = db.prepare(
+    const insert = openDatabase(root).prepare(
       'INSERT INTO phase_leases (lease_id, task_id, phase, agent_id, acquired_at, expires_at, renewed_count) VALUES (?, ?, ?, ?, ?, ?, 0)',
     )
     const ago = (seconds: number): string => new Date(Date.now() - seconds * 1000).toISOString()
     insert.run('b3e36fd8-61d0-4fa5-9ea5-000000000001', 'DEAD', 'SPEC', 'gone', ago(700_000), ago(600_000))
     insert.run('b3e36fd8-61d0-4fa5-9ea5-000000000002', 'LATE', 'SPEC', 'late', ago(400), ago(60))
-    const manager = openLeases(root)
-    let turn = 0
-    await until(async () => {
-      await manager.acquireLease(`T${turn++}`, 'SPEC')
-      return manager.getLease('DEAD', 'SPEC') === null
-    }, 'the dead row is swept')
-    expect(manager.getLease('LATE', 'SPEC')?.agent_id).toBe('late')
+    const manager = openLeases(root, { agentId: 'late' })
+    await until(() => manager.getLease('DEAD', 'SPEC') === null, 'the dead row is swept')
+    expect((await manager.renewLease('LATE', 'SPEC')).renewed).toBe(true)
   })
 })
 
@@ -267,7 +287,8 @@ describe('identity and order', () => {
     ]
     // Enough of them that not all can be done within one turn of the event loop.
     const answers = await Promise.all(Array.from({ length: 400 }, round).flat())
-    for (let i = 0; i < answers.length; i += 5) expect(answers.slice(i, i + 5)).toEqual([true, true, false, true, false])
+    for (let i = 0; i < answers.length; i += 5)
+      expect(answers.slice(i, i + 5)).toEqual([true, true, false, true, false])
   })
 
   test('the asynchronous twins answer the same', async () => {
@@ -295,8 +316,14 @@ describe('after close()', () => {
     await manager.acquireLease('T', 'SPEC')
     manager.close()
     manager.close()
-    expect(await manager.acquireLease('X', 'SPEC')).toMatchObject({ acquired: false, reason: expect.stringMatching(INTERNAL) })
-    expect(await manager.renewLease('T', 'SPEC')).toMatchObject({ renewed: false, reason: expect.stringMatching(INTERNAL) })
+    expect(await manager.acquireLease('X', 'SPEC')).toMatchObject({
+      acquired: false,
+      reason: expect.stringMatching(INTERNAL),
+    })
+    expect(await manager.renewLease('T', 'SPEC')).toMatchObject({
+      renewed: false,
+      reason: expect.stringMatching(INTERNAL),
+    })
     expect(await manager.releaseLease('T', 'SPEC')).toBe(false)
     expect(await manager.releaseAllLeases()).toBe(0)
     expect(manager.holdsLease('T', 'SPEC')).toBe(false)
@@ -313,7 +340,7 @@ describe('after close()', () => {
     manager.close()
     const answers = await Promise.all(asked)
     const other = openLeases(root, { agentId: 'me' })
-    answers.forEach(({ acquired }, i) => expect(other.holdsLease(`T${i}`, 'SPEC')).toBe(acquired))
+    for (const [i, { acquired }] of answers.entries()) expect(other.holdsLease(`T${i}`, 'SPEC')).toBe(acquired)
   })
 
   test('one manager’s close leaves the others of the workspace open', async () => {

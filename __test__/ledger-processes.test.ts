@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { PhaseLedger } from '../index.js'
+import { entryHash } from './helpers/hashes.js'
 import { Peer } from './helpers/peer.js'
-import { entryHash } from './helpers/reference.mjs'
 import { ledgerPath, makeWorkspace, readLines } from './helpers/workspace.js'
 
 describe('several processes', () => {
@@ -16,8 +16,14 @@ describe('several processes', () => {
             await ledger.initialize()
             const ids: string[] = []
             // Half of them one after the other, half at once.
-            for (let i = 0; i < 50; i++) ids.push((await ledger.appendTransition(`P${number}`, null, 'SPEC', [`${i}`], true, { personaHash: 'p' })).entry_id)
-            const rest = Array.from({ length: 50 }, (_, i) => ledger.appendTransition(`P${number}`, 'SPEC', 'PLAN', [`${50 + i}`], true))
+            for (let i = 0; i < 50; i++)
+              ids.push(
+                (await ledger.appendTransition(`P${number}`, null, 'SPEC', [`${i}`], true, { personaHash: 'p' }))
+                  .entry_id,
+              )
+            const rest = Array.from({ length: 50 }, (_, i) =>
+              ledger.appendTransition(`P${number}`, 'SPEC', 'PLAN', [`${50 + i}`], true),
+            )
             return [...ids, ...(await Promise.all(rest)).map(({ entry_id }) => entry_id)]
           },
           { root, number },
@@ -36,7 +42,9 @@ describe('several processes', () => {
     const ledger = new PhaseLedger(root)
     expect(await ledger.verify()).toMatchObject({ valid: true, entries_checked: 400 })
     for (let number = 0; number < 4; number++)
-      expect((await ledger.getTaskHistory(`P${number}`)).map(({ evidence_artifacts }) => evidence_artifacts[0])).toEqual(Array.from({ length: 100 }, (_, i) => `${i}`))
+      expect(
+        (await ledger.getTaskHistory(`P${number}`)).map(({ evidence_artifacts }) => evidence_artifacts[0]),
+      ).toEqual(Array.from({ length: 100 }, (_, i) => `${i}`))
   })
 
   test('each sees at once what another one appended', async () => {
@@ -64,12 +72,16 @@ describe('several processes', () => {
     for (let round = 0; round < 4; round++) {
       const peer = await Peer.start()
       peer
-        .run(async ({ driftlock }, { root, round }) => {
-          const ledger = new driftlock.PhaseLedger(root)
-          for (let i = 0; ; i++) await ledger.appendTransition(`R${round}`, null, 'SPEC', [], true)
-        }, { root, round })
+        .run(
+          async ({ driftlock }, { root, round }) => {
+            const ledger = new driftlock.PhaseLedger(root)
+            for (;;) await ledger.appendTransition(`R${round}`, null, 'SPEC', [], true)
+          },
+          { root, round },
+        )
         .catch(() => {})
-      while ((await ledger.getTaskHistory(`R${round}`)).length < 30 + round * 7) await new Promise((resolve) => setTimeout(resolve, 1))
+      while ((await ledger.getTaskHistory(`R${round}`)).length < 30 + round * 7)
+        await new Promise((resolve) => setTimeout(resolve, 1))
       await peer.kill()
       await ledger.appendTransition('AFTER', null, 'SPEC', [], true)
     }

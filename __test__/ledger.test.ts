@@ -1,11 +1,11 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { PhaseLedger, type WorkPhase } from '../index.js'
-import { entryHash } from './helpers/reference.mjs'
+import { entryHash } from './helpers/hashes.js'
 import { ISO_MS, SHA256, UUID } from './helpers/shapes.js'
 import { sleep } from './helpers/wait.js'
-import { ledgerPath, makeWorkspace, processPath, readLines, type Json } from './helpers/workspace.js'
+import { type Json, ledgerPath, makeWorkspace, processPath, readLines } from './helpers/workspace.js'
 
 async function open(root: string): Promise<PhaseLedger> {
   const ledger = new PhaseLedger(root)
@@ -20,19 +20,26 @@ async function filled(count: number): Promise<{ root: string; ledger: PhaseLedge
   const root = makeWorkspace()
   const ledger = await open(root)
   for (let i = 0; i < count; i++) {
-    await ledger.appendTransition(`T${i % 2}`, i < 2 ? null : (phases[i - 2] ?? null), phases[i] ?? 'PR', [`evidence-${i}.md`], true, {
-      agentType: 'coder',
-      durationMs: i,
-      personaHash: `persona-${i}`,
-    })
+    await ledger.appendTransition(
+      `T${i % 2}`,
+      i < 2 ? null : (phases[i - 2] ?? null),
+      phases[i] ?? 'PR',
+      [`evidence-${i}.md`],
+      true,
+      {
+        agentType: 'coder',
+        durationMs: i,
+        personaHash: `persona-${i}`,
+      },
+    )
   }
   return { root, ledger }
 }
 
 /** Changes the lines as objects, and leaves everything else as it was. */
-function rewrite(root: string, change: (entries: Json[]) => Json[] | void): void {
+function rewrite(root: string, change: (entries: Json[]) => unknown): void {
   const entries = readLines(ledgerPath(root))
-  const changed = change(entries) ?? entries
+  const changed = (change(entries) as Json[] | undefined) ?? entries
   writeFileSync(ledgerPath(root), changed.map((entry: Json) => `${JSON.stringify(entry)}\n`).join(''))
 }
 
@@ -63,7 +70,11 @@ describe('appending', () => {
   test('the entry, with everything', async () => {
     const root = makeWorkspace()
     const ledger = await open(root)
-    const entry = await ledger.appendTransition('T', null, 'SPEC', ['z.md', 'a.md', 'z.md'], true, { agentType: 'coder', durationMs: 1234, personaHash: 'p' })
+    const entry = await ledger.appendTransition('T', null, 'SPEC', ['z.md', 'a.md', 'z.md'], true, {
+      agentType: 'coder',
+      durationMs: 1234,
+      personaHash: 'p',
+    })
     expect(entry).toMatchObject({
       entry_id: expect.stringMatching(UUID),
       timestamp: expect.stringMatching(ISO_MS),
@@ -82,8 +93,18 @@ describe('appending', () => {
     const [line] = readLines(ledgerPath(root))
     expect(line).toMatchObject({ ...entry })
     expect(Object.keys(line).slice(0, 12)).toEqual([
-      'entry_id', 'timestamp', 'previous_hash', 'entry_hash', 'task_id', 'from_phase', 'to_phase',
-      'evidence_artifacts', 'evidence_validated', 'persona_hash', 'agent_type', 'duration_ms',
+      'entry_id',
+      'timestamp',
+      'previous_hash',
+      'entry_hash',
+      'task_id',
+      'from_phase',
+      'to_phase',
+      'evidence_artifacts',
+      'evidence_validated',
+      'persona_hash',
+      'agent_type',
+      'duration_ms',
     ])
   })
 
@@ -98,18 +119,41 @@ describe('appending', () => {
     }
     for (const line of readLines(ledgerPath(root)))
       expect(Object.keys(line).slice(0, 9)).toEqual([
-        'entry_id', 'timestamp', 'previous_hash', 'entry_hash', 'task_id', 'from_phase', 'to_phase', 'evidence_artifacts', 'evidence_validated',
+        'entry_id',
+        'timestamp',
+        'previous_hash',
+        'entry_hash',
+        'task_id',
+        'from_phase',
+        'to_phase',
+        'evidence_artifacts',
+        'evidence_validated',
       ])
   })
 
   test('every kind of number as JavaScript writes it', async () => {
     const root = makeWorkspace()
     const ledger = await open(root)
-    for (const durationMs of [0, -0, 1, 1.5, 0.1 + 0.2, 1e21, 123456789012345680000, 1e-7, 5e-324, -1, Number.MAX_SAFE_INTEGER, Number.MAX_VALUE]) {
+    for (const durationMs of [
+      0,
+      -0,
+      1,
+      1.5,
+      0.1 + 0.2,
+      1e21,
+      123456789012345680000,
+      1e-7,
+      5e-324,
+      -1,
+      Number.MAX_SAFE_INTEGER,
+      Number.MAX_VALUE,
+    ]) {
       const entry = await ledger.appendTransition('T', null, 'SPEC', [], true, { durationMs })
       expect(entry.duration_ms).toBe(durationMs === 0 ? entry.duration_ms : durationMs)
       expect(entry.entry_hash, `${durationMs}`).toBe(entryHash(entry))
-      expect(readFileSync(ledgerPath(root), 'utf8').trimEnd().split('\n').at(-1)).toContain(`"duration_ms":${JSON.stringify(durationMs)}`)
+      expect(readFileSync(ledgerPath(root), 'utf8').trimEnd().split('\n').at(-1)).toContain(
+        `"duration_ms":${JSON.stringify(durationMs)}`,
+      )
     }
     expect(await ledger.verify()).toMatchObject({ valid: true, entries_checked: 12 })
   })
@@ -130,7 +174,9 @@ describe('appending', () => {
     const root = makeWorkspace()
     const [one, two] = [await open(root), await open(root)]
     const entries = await Promise.all(
-      Array.from({ length: 200 }, (_, i) => (i % 10 === 9 ? two : one).appendTransition(`T${i}`, null, 'SPEC', [], true)),
+      Array.from({ length: 200 }, (_, i) =>
+        (i % 10 === 9 ? two : one).appendTransition(`T${i}`, null, 'SPEC', [], true),
+      ),
     )
     const lines = readLines(ledgerPath(root))
     expect(new Set(lines.map(({ entry_id }) => entry_id))).toEqual(new Set(entries.map(({ entry_id }) => entry_id)))
@@ -167,7 +213,9 @@ describe('appending', () => {
     expect(entry.previous_hash).toBe(last.entry_hash)
     const next = await ledger.appendTransition('T0', 'PR', 'MONITOR', [], true)
     expect(next.previous_hash).toBe(entry.entry_hash)
-    expect(JSON.parse(readFileSync(ledgerPath(root), 'utf8').trimEnd().split('\n').at(-1) ?? '')).toMatchObject({ entry_id: next.entry_id })
+    expect(JSON.parse(readFileSync(ledgerPath(root), 'utf8').trimEnd().split('\n').at(-1) ?? '')).toMatchObject({
+      entry_id: next.entry_id,
+    })
     expect(await ledger.getCurrentPhase('T0')).toBe('MONITOR')
     expect(await new PhaseLedger(root).getTaskHistory('T0')).toHaveLength(4)
   })
@@ -207,7 +255,12 @@ describe('verifying', () => {
     const { ledger, root } = await filled(9)
     for (const reader of [ledger, new PhaseLedger(root)]) {
       const { valid, entries_checked, broken_chain_at, tampered_entries, error } = await reader.verify()
-      expect({ valid, entries_checked, broken_chain_at, error }).toEqual({ valid: true, entries_checked: 9, broken_chain_at: undefined, error: undefined })
+      expect({ valid, entries_checked, broken_chain_at, error }).toEqual({
+        valid: true,
+        entries_checked: 9,
+        broken_chain_at: undefined,
+        error: undefined,
+      })
       expect(tampered_entries ?? []).toEqual([])
     }
   })
@@ -250,19 +303,27 @@ describe('verifying', () => {
     expect((await ledger.verify()).tampered_entries).toEqual([ids[0], ids[2], ids[5]])
   })
 
-  test.each<[string, (entries: Json[]) => Json[] | void, number]>([
+  test.each<[string, (entries: Json[]) => unknown, number]>([
     ['the first is taken away', (entries) => entries.slice(1), 0],
     ['one is taken away', (entries) => entries.filter((_, i) => i !== 2), 2],
     ['two are swapped', (entries) => [...entries.slice(0, 1), entries[2], entries[1], ...entries.slice(3)], 1],
     ['one is there twice', (entries) => [...entries.slice(0, 3), entries[2], ...entries.slice(3)], 3],
-    ['one is changed and its hash too', (entries) => {
-      entries[2].task_id = 'forged'
-      entries[2].entry_hash = entryHash(entries[2])
-    }, 3],
-    ['one is put in', (entries) => {
-      const forged = { ...entries[2], entry_id: 'forged', previous_hash: entries[1].entry_hash }
-      return [...entries.slice(0, 2), { ...forged, entry_hash: entryHash(forged) }, ...entries.slice(2)]
-    }, 3],
+    [
+      'one is changed and its hash too',
+      (entries) => {
+        entries[2].task_id = 'forged'
+        entries[2].entry_hash = entryHash(entries[2])
+      },
+      3,
+    ],
+    [
+      'one is put in',
+      (entries) => {
+        const forged = { ...entries[2], entry_id: 'forged', previous_hash: entries[1].entry_hash }
+        return [...entries.slice(0, 2), { ...forged, entry_hash: entryHash(forged) }, ...entries.slice(2)]
+      },
+      3,
+    ],
   ])('a broken chain: %s', async (_, change, at) => {
     const { root, ledger } = await filled(5)
     rewrite(root, change)
@@ -294,7 +355,9 @@ describe('asking', () => {
   test('a task’s history, its phase, the counts', async () => {
     const { root, ledger } = await filled(6)
     const lines = readLines(ledgerPath(root))
-    expect((await ledger.getTaskHistory('T1')).map(({ entry_id }) => entry_id)).toEqual([1, 3, 5].map((i) => lines[i].entry_id))
+    expect((await ledger.getTaskHistory('T1')).map(({ entry_id }) => entry_id)).toEqual(
+      [1, 3, 5].map((i) => lines[i].entry_id),
+    )
     expect(await ledger.getTaskHistory('T')).toEqual([])
     expect(await ledger.getCurrentPhase('T0')).toBe(phases[4])
     expect(await ledger.getCurrentPhase('T')).toBeNull()

@@ -2,25 +2,50 @@ import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, test } from 'vitest'
-import { PhaseLedger, PromptAttestationManager, acquireLock, releaseLock, withFileLock } from '../index.js'
+import { acquireLock, PhaseLedger, PromptAttestationManager, releaseLock, withFileLock } from '../index.js'
 import { packageEntry, runNode, runScript } from './helpers/peer.js'
 import { makeSpec } from './helpers/shapes.js'
 import { sleep } from './helpers/wait.js'
-import { attestationsPath, ledgerPath, makeWorkspace, openDatabase, openLeases, readBaselines, readLines, snapshot } from './helpers/workspace.js'
+import {
+  attestationsPath,
+  ledgerPath,
+  makeWorkspace,
+  openDatabase,
+  openLeases,
+  readBaselines,
+  readLines,
+  snapshot,
+} from './helpers/workspace.js'
 
 describe('the package', () => {
-  const names = ['PhaseLeaseManager', 'PromptAttestationManager', 'PhaseLedger', 'acquireLock', 'releaseLock', 'withFileLock', 'DriftlockError']
+  const names = [
+    'PhaseLeaseManager',
+    'PromptAttestationManager',
+    'PhaseLedger',
+    'acquireLock',
+    'releaseLock',
+    'withFileLock',
+    'DriftlockError',
+  ]
 
   test('is imported by name from an ES module', async () => {
     const source = `import { ${names.join(', ')} } from ${JSON.stringify(`file://${packageEntry}`)}
       console.log([${names.join(', ')}].every((found) => typeof found === 'function'))`
-    expect(await runNode(['--input-type=module', '--eval', source])).toMatchObject({ code: 0, stdout: 'true\n', stderr: '' })
+    expect(await runNode(['--input-type=module', '--eval', source])).toMatchObject({
+      code: 0,
+      stdout: 'true\n',
+      stderr: '',
+    })
   })
 
   test('is required by name from CommonJS', async () => {
     const source = `const { ${names.join(', ')} } = require(${JSON.stringify(packageEntry)})
       console.log([${names.join(', ')}].every((found) => typeof found === 'function'))`
-    expect(await runNode(['--input-type=commonjs', '--eval', source])).toMatchObject({ code: 0, stdout: 'true\n', stderr: '' })
+    expect(await runNode(['--input-type=commonjs', '--eval', source])).toMatchObject({
+      code: 0,
+      stdout: 'true\n',
+      stderr: '',
+    })
   })
 })
 
@@ -29,7 +54,11 @@ describe('no open object keeps Node alive', () => {
     const ended = await runScript(
       async ({ driftlock }, { root, spec }) => {
         driftlock.setLogger(() => {})
-        const kept = [new driftlock.PhaseLeaseManager(root), new driftlock.PhaseLeaseManager(root), new driftlock.PhaseLedger(root)] as const
+        const kept = [
+          new driftlock.PhaseLeaseManager(root),
+          new driftlock.PhaseLeaseManager(root),
+          new driftlock.PhaseLedger(root),
+        ] as const
         await kept[0].acquireLease('T', 'SPEC')
         await kept[1].acquireLease('T', 'SPEC')
         await kept[2].appendTransition('T', null, 'SPEC', [], true)
@@ -44,13 +73,10 @@ describe('no open object keeps Node alive', () => {
   })
 
   test('but a call that waits does, until it is answered', async () => {
-    const ended = await runScript(
-      async ({ driftlock }, root) => {
-        await driftlock.acquireLock(`${root}/a.lock`)
-        console.log(await driftlock.acquireLock(`${root}/a.lock`, { timeout: 200 }))
-      },
-      makeWorkspace(),
-    )
+    const ended = await runScript(async ({ driftlock }, root) => {
+      await driftlock.acquireLock(`${root}/a.lock`)
+      console.log(await driftlock.acquireLock(`${root}/a.lock`, { timeout: 200 }))
+    }, makeWorkspace())
     expect(ended).toMatchObject({ code: 0, stdout: 'false\n' })
   })
 
@@ -188,7 +214,9 @@ describe('worker threads', () => {
       expect(await answer).toBe('busy')
       await worker.terminate()
       expect((await leases.acquireLease(`AFTER-${round}`, 'SPEC')).acquired).toBe(true)
-      expect((await new PromptAttestationManager(root).attest(makeSpec({ taskId: `AFTER-${round}` }))).error).toBeUndefined()
+      expect(
+        (await new PromptAttestationManager(root).attest(makeSpec({ taskId: `AFTER-${round}` }))).error,
+      ).toBeUndefined()
     }
   })
 
@@ -210,7 +238,7 @@ describe('process.exit() in the middle of it all', () => {
     const root = makeWorkspace()
     openLeases(root).close()
     const ended = await runScript(
-      async ({ driftlock }, { root, spec, ms }) => {
+      ({ driftlock }, { root, spec, ms }) => {
         const leases = new driftlock.PhaseLeaseManager(root)
         const attestations = new driftlock.PromptAttestationManager(root)
         const ledger = new driftlock.PhaseLedger(root)

@@ -1,10 +1,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { afterEach, describe, expect, test } from 'vitest'
-import { PromptAttestationManager, setLogLevel, setLogger } from '../index.js'
-import { runScript, type Ended } from './helpers/peer.js'
+import { PromptAttestationManager, setLogger, setLogLevel } from '../index.js'
+import { type Ended, runScript } from './helpers/peer.js'
 import { ISO_MS, makeSpec } from './helpers/shapes.js'
 import { sleep, until } from './helpers/wait.js'
-import { baselinesPath, makeWorkspace, processPath, type Json } from './helpers/workspace.js'
+import { baselinesPath, type Json, makeWorkspace, processPath } from './helpers/workspace.js'
 
 afterEach(() => {
   setLogger(null)
@@ -43,7 +43,12 @@ function inChild(env: Record<string, string | undefined>, level?: string): Promi
 
 function linesOf({ code, stdout, stderr }: Ended): Json[] {
   expect({ code, stdout }).toEqual({ code: 0, stdout: 'done\n' })
-  return stderr === '' ? [] : stderr.trimEnd().split('\n').map((line) => JSON.parse(line) as Json)
+  return stderr === ''
+    ? []
+    : stderr
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line) as Json)
 }
 
 describe('on stderr', () => {
@@ -88,7 +93,11 @@ describe('setLogger', () => {
     )
     expect({ code: ended.code, stderr: ended.stderr }).toEqual({ code: 0, stderr: '' })
     const [event] = JSON.parse(ended.stdout) as Json[]
-    expect(event).toMatchObject({ level: 'warning', message: expect.stringMatching(/./), timestamp: expect.stringMatching(ISO_MS) })
+    expect(event).toMatchObject({
+      level: 'warning',
+      message: expect.stringMatching(/./),
+      timestamp: expect.stringMatching(ISO_MS),
+    })
   })
 
   test('is told of a specification that can’t be hashed', async () => {

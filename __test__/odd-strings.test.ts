@@ -1,15 +1,22 @@
 import { describe, expect, test } from 'vitest'
 import { PhaseLedger, PromptAttestationManager, type WorkPhase } from '../index.js'
-import { entryHash, promptHash } from './helpers/reference.mjs'
+import { entryHash, promptHash } from './helpers/hashes.js'
 import { HELD, makeSpec } from './helpers/shapes.js'
-import { attestationsPath, ledgerPath, makeWorkspace, openLeases, readBaselines, readLines } from './helpers/workspace.js'
+import {
+  attestationsPath,
+  ledgerPath,
+  makeWorkspace,
+  openLeases,
+  readBaselines,
+  readLines,
+} from './helpers/workspace.js'
 
 const strings: Record<string, string> = {
   'the empty string': '',
   'a space': ' ',
-  'SQL': "'; DROP TABLE phase_leases; --",
+  SQL: "'; DROP TABLE phase_leases; --",
   'SQL wildcards': '%_*?',
-  'JSON': '{"a":[1,"b"]}',
+  JSON: '{"a":[1,"b"]}',
   'quotation marks and backslashes': '"\\\'`\\n',
   'line breaks': 'a\nb\r\nc\u2028d\u2029e',
   'a NUL at the start': '\u0000a',
@@ -21,8 +28,8 @@ const strings: Record<string, string> = {
   'halves in the wrong order': '\udc00\ud83d',
   'a replacement character': 'x\ufffd',
   'an emoji': '👩‍👩‍👧',
-  'composed': '\u00e9',
-  'decomposed': 'e\u0301',
+  composed: '\u00e9',
+  decomposed: 'e\u0301',
   'a name of the prototype': '__proto__',
   'another one': 'constructor',
   'a path': '../../etc/passwd',
@@ -81,7 +88,8 @@ describe('attestations', () => {
     const root = makeWorkspace()
     const manager = new PromptAttestationManager(root)
     await manager.initialize()
-    const specOf = (task: string) => makeSpec({ taskId: task, contextSummary: `in ${task}`, agentType: task, modelVersion: task })
+    const specOf = (task: string) =>
+      makeSpec({ taskId: task, contextSummary: `in ${task}`, agentType: task, modelVersion: task })
     for (const [name, task] of entries) {
       const first = await manager.attest(specOf(task))
       expect(first, name).toMatchObject({ hasDrift: false, currentHash: promptHash(specOf(task)) })
@@ -89,15 +97,24 @@ describe('attestations', () => {
     }
     const again = new PromptAttestationManager(root)
     for (const [name, task] of entries) {
-      expect((await again.attest({ ...specOf(task), contextSummary: 'other' })).baselineHash, name).toBe(promptHash(specOf(task)))
+      expect((await again.attest({ ...specOf(task), contextSummary: 'other' })).baselineHash, name).toBe(
+        promptHash(specOf(task)),
+      )
       const history = await again.getAttestationHistory(task)
-      expect(history.map((record) => record.task_id === task && record.agent_type === task && record.prompt_version === task), name).toEqual([true, true])
+      expect(
+        history.map(
+          (record) => record.task_id === task && record.agent_type === task && record.prompt_version === task,
+        ),
+        name,
+      ).toEqual([true, true])
     }
     expect(readLines(attestationsPath(root))).toHaveLength(entries.length * 2)
     const baselines = readBaselines(root)
     for (const [name, task] of entries) {
       expect(Object.hasOwn(baselines, `${task}:IMPLEMENT`), name).toBe(true)
-      await again.resetBaseline(task, 'IMPLEMENT', promptHash({ ...specOf(task), contextSummary: 'other' }), { reason: task })
+      await again.resetBaseline(task, 'IMPLEMENT', promptHash({ ...specOf(task), contextSummary: 'other' }), {
+        reason: task,
+      })
       expect((await manager.attest({ ...specOf(task), contextSummary: 'other' })).hasDrift, name).toBe(false)
     }
   })
@@ -108,7 +125,10 @@ describe('attestations', () => {
     for (const [name, text] of entries) {
       const phase = text.replaceAll(':', '') as WorkPhase
       await manager.attest(makeSpec({ phase }))
-      expect(await manager.attest(makeSpec({ phase, contextSummary: 'other' })), name).toMatchObject({ hasDrift: true, severity: 'medium' })
+      expect(await manager.attest(makeSpec({ phase, contextSummary: 'other' })), name).toMatchObject({
+        hasDrift: true,
+        severity: 'medium',
+      })
       expect((await manager.getAttestationHistory('TASK-1')).at(-1)?.phase === phase, name).toBe(true)
     }
   })
@@ -121,8 +141,14 @@ describe('the ledger', () => {
     await ledger.initialize()
     for (const [name, text] of entries) {
       const phase = text as WorkPhase
-      const entry = await ledger.appendTransition(text, phase, phase, [text, 'z', text], true, { agentType: text, personaHash: text })
-      expect([entry.task_id, entry.from_phase, entry.to_phase, entry.agent_type].every((found) => found === text), name).toBe(true)
+      const entry = await ledger.appendTransition(text, phase, phase, [text, 'z', text], true, {
+        agentType: text,
+        personaHash: text,
+      })
+      expect(
+        [entry.task_id, entry.from_phase, entry.to_phase, entry.agent_type].every((found) => found === text),
+        name,
+      ).toBe(true)
       expect(entry.entry_hash, name).toBe(entryHash(entry))
     }
     const again = new PhaseLedger(root)

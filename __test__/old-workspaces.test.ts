@@ -1,10 +1,10 @@
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { PhaseLedger, PromptAttestationManager, acquireLock, releaseLock, withFileLock } from '../index.js'
+import { acquireLock, PhaseLedger, PromptAttestationManager, releaseLock, withFileLock } from '../index.js'
+import { promptHash } from './helpers/hashes.js'
 import { OldLeases, oldWorkspace } from './helpers/old-code.js'
-import { promptHash } from './helpers/reference.mjs'
-import { HELD, NOT_HELD, makeSpec } from './helpers/shapes.js'
+import { HELD, makeSpec, NOT_HELD } from './helpers/shapes.js'
 import { until } from './helpers/wait.js'
 import {
   attestationsPath,
@@ -42,7 +42,11 @@ describe('an old database', () => {
     expect(owner.holdsLease('OLD-LIVE', 'IMPLEMENT')).toBe(true)
     const renewal = await owner.renewLease('OLD-LIVE', 'IMPLEMENT')
     expect(renewal.renewed).toBe(true)
-    expect(owner.getLease('OLD-LIVE', 'IMPLEMENT')).toEqual({ ...before, expires_at: renewal.expiresAt, renewed_count: 4 })
+    expect(owner.getLease('OLD-LIVE', 'IMPLEMENT')).toEqual({
+      ...before,
+      expires_at: renewal.expiresAt,
+      renewed_count: 4,
+    })
     expect(await owner.releaseLease('OLD-LIVE', 'IMPLEMENT')).toBe(true)
   })
 
@@ -65,7 +69,9 @@ describe('an old database', () => {
     const db = openDatabase(root)
     expect(before).toHaveLength(20)
     expect(db.prepare(theirs).all()).toEqual(before)
-    expect(db.prepare("SELECT sql FROM sqlite_master WHERE name = 'idx_tasks_status'").pluck().get()).toBe('CREATE INDEX idx_tasks_status ON tasks(status)')
+    expect(db.prepare("SELECT sql FROM sqlite_master WHERE name = 'idx_tasks_status'").pluck().get()).toBe(
+      'CREATE INDEX idx_tasks_status ON tasks(status)',
+    )
     expect(db.pragma('user_version', { simple: true })).toBe(0)
     expect(db.pragma('journal_mode', { simple: true })).toBe('wal')
     expect(db.pragma('integrity_check', { simple: true })).toBe('ok')
@@ -139,24 +145,48 @@ describe.each([
 })
 
 describe('old attestations', () => {
-  const bare = makeSpec({ taskId: 'OLD-BARE', phase: 'SPEC', requirements: ['r1', 'r2'], qualityGates: ['build'], artifacts: ['a.ts'], contextSummary: 'context of OLD-BARE' })
-  const object = { ...bare, taskId: 'OLD-OBJECT', phase: 'VERIFY' as const, contextSummary: 'context of OLD-OBJECT', personaHash: 'a'.repeat(64) }
+  const bare = makeSpec({
+    taskId: 'OLD-BARE',
+    phase: 'SPEC',
+    requirements: ['r1', 'r2'],
+    qualityGates: ['build'],
+    artifacts: ['a.ts'],
+    contextSummary: 'context of OLD-BARE',
+  })
+  const object = {
+    ...bare,
+    taskId: 'OLD-OBJECT',
+    phase: 'VERIFY' as const,
+    contextSummary: 'context of OLD-OBJECT',
+    personaHash: 'a'.repeat(64),
+  }
 
   test('a baseline that is a bare hash counts', async () => {
     const root = oldWorkspace()
     const manager = new PromptAttestationManager(root)
     await manager.initialize()
-    expect(await manager.attest(bare)).toMatchObject({ hasDrift: false, baselineHash: promptHash(bare), severity: 'none' })
+    expect(await manager.attest(bare)).toMatchObject({
+      hasDrift: false,
+      baselineHash: promptHash(bare),
+      severity: 'none',
+    })
     const drift = await manager.attest({ ...bare, contextSummary: 'other' })
     expect(drift).toMatchObject({ hasDrift: true, baselineHash: promptHash(bare), severity: 'low' })
-    expect(readLines(attestationsPath(root)).at(-1)).toMatchObject({ baseline_hash: promptHash(bare), baseline_version: 1 })
+    expect(readLines(attestationsPath(root)).at(-1)).toMatchObject({
+      baseline_hash: promptHash(bare),
+      baseline_version: 1,
+    })
   })
 
   test('a baseline that is an object counts, with its version and persona', async () => {
     const root = oldWorkspace()
     const manager = new PromptAttestationManager(root)
     await manager.initialize()
-    expect(await manager.attest(object)).toMatchObject({ hasDrift: false, personaDrift: false, baselineHash: promptHash(object) })
+    expect(await manager.attest(object)).toMatchObject({
+      hasDrift: false,
+      personaDrift: false,
+      baselineHash: promptHash(object),
+    })
     const drift = await manager.attest({ ...object, personaHash: 'b'.repeat(64) })
     expect(drift).toMatchObject({ hasDrift: true, severity: 'high', personaDrift: true })
     expect(readLines(attestationsPath(root)).at(-1)).toMatchObject({ baseline_version: 4, persona_drift: true })
@@ -170,7 +200,10 @@ describe('old attestations', () => {
     await manager.initialize()
     expect(readBaselines(root)).toEqual(before)
     await manager.attest(makeSpec())
-    expect(readBaselines(root)).toMatchObject({ ...before, 'TASK-1:IMPLEMENT': { hash: promptHash(makeSpec()), version: 1 } })
+    expect(readBaselines(root)).toMatchObject({
+      ...before,
+      'TASK-1:IMPLEMENT': { hash: promptHash(makeSpec()), version: 1 },
+    })
     expect(readFileSync(attestationsPath(root), 'utf8').startsWith(records)).toBe(true)
   })
 
@@ -215,8 +248,18 @@ describe('an old ledger', () => {
     expect(entry.previous_hash).toBe(last.entry_hash)
     expect(await ledger.verify()).toMatchObject({ valid: true, entries_checked: 5 })
     expect(await ledger.getCurrentPhase('OLD-1')).toBe('IMPLEMENT')
-    expect((await ledger.getTaskHistory('OLD-1')).map(({ to_phase }) => to_phase)).toEqual(['STRATEGIZE', 'SPEC', 'PLAN', 'IMPLEMENT'])
-    expect(await ledger.getStats()).toMatchObject({ totalEntries: 5, uniqueTasks: 2, oldestEntry: '2026-01-01T00:00:00.000Z', lastHash: entry.entry_hash })
+    expect((await ledger.getTaskHistory('OLD-1')).map(({ to_phase }) => to_phase)).toEqual([
+      'STRATEGIZE',
+      'SPEC',
+      'PLAN',
+      'IMPLEMENT',
+    ])
+    expect(await ledger.getStats()).toMatchObject({
+      totalEntries: 5,
+      uniqueTasks: 2,
+      oldestEntry: '2026-01-01T00:00:00.000Z',
+      lastHash: entry.entry_hash,
+    })
   })
 })
 

@@ -33,12 +33,15 @@ describe('better-sqlite3 comes and goes while leases live', () => {
       }, databasePath(root))
       expect(existsSync(wal) && statSync(wal).ino).toBe(inode)
       expect((await manager.acquireLease(`T${i}`, 'SPEC')).acquired).toBe(true)
-      const refused = await peer.run(async ({ driftlock }, { root, task }) => {
-        const other = new driftlock.PhaseLeaseManager(root, { agentId: 'there' })
-        const result = await other.acquireLease(task, 'SPEC')
-        other.close()
-        return result
-      }, { root, task: `T${i}` })
+      const refused = await peer.run(
+        async ({ driftlock }, { root, task }) => {
+          const other = new driftlock.PhaseLeaseManager(root, { agentId: 'there' })
+          const result = await other.acquireLease(task, 'SPEC')
+          other.close()
+          return result
+        },
+        { root, task: `T${i}` },
+      )
       expect(refused).toMatchObject({ acquired: false, reason: HELD, holder: 'here' })
     }
     const db = openDatabase(root)
@@ -51,16 +54,19 @@ describe('better-sqlite3 comes and goes while leases live', () => {
     const manager = openLeases(root, { agentId: 'here' })
     const peers = await Peer.startMany(2)
     const running = peers.map((peer) =>
-      peer.run(async ({ driftlock, Database }, { root, path }) => {
-        const won: string[] = []
-        for (let i = 0; i < 150; i++) {
-          const manager = new driftlock.PhaseLeaseManager(root, { agentId: `there-${process.pid}` })
-          if ((await manager.acquireLease(`T${i}`, 'SPEC')).acquired) won.push(`T${i}`)
-          manager.close()
-          new Database(path).close()
-        }
-        return won
-      }, { root, path: databasePath(root) }),
+      peer.run(
+        async ({ driftlock, Database }, { root, path }) => {
+          const won: string[] = []
+          for (let i = 0; i < 150; i++) {
+            const manager = new driftlock.PhaseLeaseManager(root, { agentId: `there-${process.pid}` })
+            if ((await manager.acquireLease(`T${i}`, 'SPEC')).acquired) won.push(`T${i}`)
+            manager.close()
+            new Database(path).close()
+          }
+          return won
+        },
+        { root, path: databasePath(root) },
+      ),
     )
     const won: string[] = []
     for (let i = 149; i >= 0; i--) {
@@ -170,7 +176,10 @@ describe('the file belongs to all of the orchestrator', () => {
     await manager.releaseAllLeases()
     manager.close()
     expect(db.prepare(theirs).all()).toEqual(before)
-    expect(db.prepare('SELECT * FROM tasks').all()).toEqual([{ id: 1, title: 'one' }, { id: 2, title: 'two' }])
+    expect(db.prepare('SELECT * FROM tasks').all()).toEqual([
+      { id: 1, title: 'one' },
+      { id: 2, title: 'two' },
+    ])
     expect(db.pragma('user_version', { simple: true })).toBe(7)
     expect(db.pragma('journal_mode', { simple: true })).toBe('wal')
     expect(db.pragma('integrity_check', { simple: true })).toBe('ok')

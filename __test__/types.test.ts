@@ -1,12 +1,7 @@
 // These hold when the suite is type-checked; at run time there is nothing left of them.
 import { expectTypeOf, test } from 'vitest'
 import {
-  PhaseLeaseManager,
-  PhaseLedger,
-  PromptAttestationManager,
   acquireLock,
-  releaseLock,
-  withFileLock,
   type BaselineUpdateOptions,
   type DriftAnalysis,
   type LeaseAcquisitionResult,
@@ -15,10 +10,15 @@ import {
   type LedgerEntry,
   type LockOptions,
   type PhaseLease,
+  PhaseLeaseManager,
+  PhaseLedger,
   type PromptAttestation,
+  PromptAttestationManager,
   type PromptSpec,
+  releaseLock,
   type VerificationResult,
   type WorkPhase,
+  withFileLock,
 } from '../index.js'
 
 test('the types have the names and shapes that callers rely on', () => {
@@ -32,7 +32,12 @@ test('the types have the names and shapes that callers rely on', () => {
   expectTypeOf<DriftAnalysis['currentHash']>().toEqualTypeOf<string>()
   expectTypeOf<LedgerEntry['evidence_artifacts']>().toEqualTypeOf<string[]>()
   expectTypeOf<{ timeout: 1; retryDelay: 1; maxRetries: 1 }>().toExtend<LockOptions>()
-  expectTypeOf<{ updatedBy: string; reason: string; versionTag: string; timestamp: string }>().toExtend<BaselineUpdateOptions>()
+  expectTypeOf<{
+    updatedBy: string
+    reason: string
+    versionTag: string
+    timestamp: string
+  }>().toExtend<BaselineUpdateOptions>()
 
   const leases = PhaseLeaseManager.prototype
   expectTypeOf(leases.acquireLease).returns.resolves.toExtend<LeaseAcquisitionResult>()
@@ -41,7 +46,9 @@ test('the types have the names and shapes that callers rely on', () => {
   expectTypeOf(leases.getLease).returns.toEqualTypeOf<PhaseLease | null>()
   expectTypeOf(leases.getStats).returns.resolves.toExtend<LeaseStats>()
   expectTypeOf(PromptAttestationManager.prototype.attest).returns.resolves.toExtend<DriftAnalysis>()
-  expectTypeOf(PromptAttestationManager.prototype.getAttestationHistory).returns.resolves.toEqualTypeOf<PromptAttestation[]>()
+  expectTypeOf(PromptAttestationManager.prototype.getAttestationHistory).returns.resolves.toEqualTypeOf<
+    PromptAttestation[]
+  >()
   expectTypeOf(PhaseLedger.prototype.appendTransition).returns.resolves.toExtend<LedgerEntry>()
   expectTypeOf(PhaseLedger.prototype.verify).returns.resolves.toExtend<VerificationResult>()
   expectTypeOf(acquireLock).returns.resolves.toEqualTypeOf<boolean>()

@@ -2,6 +2,7 @@
 // glibc of the machine that it was built on. zig is the linker and the C compiler.
 //
 //   node scripts/build-portable.mjs [TARGET...]        default: x86_64-unknown-linux-gnu
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { outputOf, root, run } from './lib.mjs'
 import { toolsOf } from './tools.mjs'
@@ -15,3 +16,5 @@ for (const target of targets) {
   const options = ['--target', versioned, '--cross-compile', '--output-dir', 'artifacts']
   run(process.execPath, [join(root, 'scripts/build.mjs'), ...options], { env })
 }
+// The loader and the types are the same for all targets; those of the repository count.
+for (const name of ['binding.js', 'index.d.ts']) rmSync(join(root, 'artifacts', name), { force: true })

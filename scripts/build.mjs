@@ -8,7 +8,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { lastChange, needRust, root, run } from './lib.mjs'
 
-const SOURCES = ['src', 'build.rs', 'Cargo.toml', 'Cargo.lock', 'package.json']
+const SOURCES = ['.cargo', 'src', 'build.rs', 'Cargo.toml', 'Cargo.lock', 'package.json']
 
 const args = process.argv.slice(2)
 const options = args.filter((arg) => arg !== '--if-needed')

@@ -8,6 +8,7 @@ pub mod durability;
 pub mod error;
 pub mod files;
 pub mod journal;
+pub mod json;
 pub mod lane;
 pub mod lease;
 pub mod ledger;
@@ -18,7 +19,7 @@ pub mod node;
 pub mod patience;
 pub mod runtime;
 pub mod shared;
-pub mod sqlite;
+mod sqlite;
 pub mod text;
 
 pub use error::{Error, Result};

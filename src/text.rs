@@ -5,7 +5,7 @@
 //! prompts hash alike. [`Text`] keeps every string exactly, as WTF-8 (<https://simonsapin.github.io/wtf-8/>): UTF-8
 //! in which a lone surrogate is written as the three bytes that its code point would have.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -51,6 +51,12 @@ impl Text {
     #[must_use]
     pub fn as_wtf8(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The string as WTF-8.
+    #[must_use]
+    pub fn into_wtf8(self) -> Vec<u8> {
+        self.0.into()
     }
 
     /// The string for a message to a person: lone surrogates become U+FFFD.
@@ -178,6 +184,13 @@ impl From<&str> for Text {
 impl From<String> for Text {
     fn from(text: String) -> Self {
         Self(text.into_bytes().into())
+    }
+}
+
+/// Compares as the WTF-8 does.
+impl Borrow<[u8]> for Text {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -3,7 +3,7 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { onTestFinished } from 'vitest'
-import { databasePath, makeWorkspace, type Json } from './workspace.js'
+import { databasePath, type Json, makeWorkspace } from './workspace.js'
 
 /** A copy of the workspace that the old code left; its left-over lock file is as fresh as can be. */
 export function oldWorkspace(): string {
@@ -19,7 +19,11 @@ export function oldWorkspace(): string {
 export class OldLeases {
   private readonly db: Database.Database
 
-  constructor(root: string, private readonly agentId: string, private readonly duration = 300) {
+  constructor(
+    root: string,
+    private readonly agentId: string,
+    private readonly duration = 300,
+  ) {
     this.db = new Database(databasePath(root), { timeout: 5000 })
     onTestFinished(() => {
       this.db.close()

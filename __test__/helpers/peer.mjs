@@ -1,5 +1,6 @@
 // A process of its own for the tests: runs the functions that the test sends it, one message each.
 import { createRequire } from 'node:module'
+import { runInThisContext } from 'node:vm'
 
 const require = createRequire(import.meta.url)
 
@@ -16,7 +17,7 @@ const context = {
 
 process.on('message', async ({ id, source, argument }) => {
   try {
-    const run = (0, eval)(`(${source})`)
+    const run = runInThisContext(`(${source})`)
     process.send({ id, value: await run(context, argument) })
   } catch (error) {
     process.send({ id, error: { name: error?.name, message: String(error?.message ?? error), code: error?.code } })

@@ -1,4 +1,4 @@
-import { fork, spawn, type ChildProcess } from 'node:child_process'
+import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import type BetterSqlite3 from 'better-sqlite3'
@@ -12,7 +12,7 @@ export interface PeerContext {
   driftlock: typeof import('../../index.js')
   Database: typeof BetterSqlite3
   require: NodeRequire
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any
+  // biome-ignore lint/suspicious/noExplicitAny: what one function of a test leaves for the next
   kept: Record<string, any>
   sleep(ms: number): Promise<void>
 }

@@ -23,7 +23,11 @@ export function makeSpec(over: Partial<PromptSpec> = {}): PromptSpec {
 }
 
 /** Checks that `call` refuses at once, by a throw, because of an argument. */
-export function expectRefused(call: () => unknown, argument: string, kind?: new (...parameters: never[]) => Error): void {
+export function expectRefused(
+  call: () => unknown,
+  argument: string,
+  kind?: new (...parameters: never[]) => Error,
+): void {
   let thrown: unknown
   try {
     call()

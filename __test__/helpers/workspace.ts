@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
@@ -13,7 +13,10 @@ export function makeWorkspace(): string {
 }
 
 /** A lease manager that is closed at the end of the test. */
-export function openLeases(root: string, options?: ConstructorParameters<typeof PhaseLeaseManager>[1]): PhaseLeaseManager {
+export function openLeases(
+  root: string,
+  options?: ConstructorParameters<typeof PhaseLeaseManager>[1],
+): PhaseLeaseManager {
   const manager = new PhaseLeaseManager(root, options)
   onTestFinished(() => {
     manager.close()
@@ -37,7 +40,7 @@ export const baselinesPath = (root: string): string => processPath(root, 'prompt
 export const updatesPath = (root: string): string => processPath(root, 'prompt_baseline_updates.jsonl')
 export const ledgerPath = (root: string): string => processPath(root, 'ledger.jsonl')
 
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
+// biome-ignore lint/suspicious/noExplicitAny: whatever a file of the workspace says
 export type Json = any
 
 /** Every line of a JSONL file, parsed; fails if one of them isn't complete. */
@@ -45,7 +48,10 @@ export function readLines(path: string): Json[] {
   const text = readFileSync(path, 'utf8')
   if (text === '') return []
   if (!text.endsWith('\n')) throw new Error(`the last line of ${path} is not complete`)
-  return text.slice(0, -1).split('\n').map((line) => JSON.parse(line) as Json)
+  return text
+    .slice(0, -1)
+    .split('\n')
+    .map((line) => JSON.parse(line) as Json)
 }
 
 export const readBaselines = (root: string): Record<string, Json> =>

@@ -79,10 +79,13 @@ await check('errors and log', async () => {
     () => new driftlock.PhaseLedger(42),
     (error) => error instanceof driftlock.LedgerError && error.code === 'INVALID_ARGUMENT',
   )
+  // A logger keeps no process alive, so something else must, until the event is there.
+  const alive = setInterval(() => {}, 1000)
   const logged = new Promise((resolve) => driftlock.setLogger(resolve))
   assert.strictEqual(await driftlock.acquireLock(''), false)
   assert.strictEqual((await logged).level, 'warning')
   driftlock.setLogger(null)
+  clearInterval(alive)
 })
 
 await check('require', () => {

@@ -3,7 +3,7 @@
 //   node __test__/vectors/generate.mjs --check F  recomputes the hashes of another file of this form
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { promptHash } from '../helpers/reference.mjs'
+import { promptHash } from '../helpers/reference.cjs'
 
 const base = {
   phase: 'SPEC',

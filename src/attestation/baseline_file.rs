@@ -23,11 +23,11 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::baseline::Baseline;
-use super::scan::{self, Damage};
 use super::watermark::Watermark;
 use crate::durability::{Durability, DurableFile, Sync};
 use crate::error::{IoContext, Result};
 use crate::files::{self, Stamp, open_with_folders, read_exact_at, write_all_at};
+use crate::json::{self, Damage};
 use crate::text::Text;
 
 /// The least padding in bytes that a file with entries gets when it is written anew.
@@ -196,8 +196,8 @@ impl BaselineFile {
             self.check_missing()?;
         }
         let mut kept: Vec<Range<usize>> = Vec::new();
-        let scanned = scan::object(&content, |entry| {
-            let key = scan::decode_key(&content[entry.key.clone()]);
+        let scanned = json::object(&content, |entry| {
+            let key = json::text(&content[entry.key.clone()]);
             if !baselines.iter().any(|(new, _)| Some(new) == key.as_ref()) {
                 kept.push(entry.key.start..entry.value.end);
             }
@@ -257,7 +257,7 @@ impl BaselineFile {
         let mut content = vec![0; usize::try_from(stamp.size).unwrap_or(usize::MAX)];
         read_exact_at(&file, &mut content, 0).context("read", &self.path)?;
         let mut entries = EntryIndex::default();
-        match entries.add_all(&content, 0, |bytes, found| scan::object(bytes, found)) {
+        match entries.add_all(&content, 0, |bytes, found| json::object(bytes, found)) {
             Ok(extent) if std::str::from_utf8(&content).is_ok() => {
                 self.loaded = Some(Loaded {
                     file: DurableFile::new(file, 0),
@@ -300,7 +300,7 @@ impl Loaded {
         let mut added = vec![0; length];
         read_exact_at(&self.file, &mut added, self.entries_end)?;
         let start = self.entries_end;
-        if self.entries.add_all(&added, start, |bytes, found| scan::further_entries(bytes, found)).is_err() {
+        if self.entries.add_all(&added, start, |bytes, found| json::further_entries(bytes, found)).is_err() {
             return Ok(false);
         }
         self.stamp = mark.stamp;
@@ -331,10 +331,10 @@ impl Loaded {
             if read_exact_at(&self.file, &mut bytes, start).is_err() {
                 return Ok(None);
             }
-            match scan::entry_at(&bytes, 0) {
+            match json::entry_at(&bytes, 0) {
                 // A value that ends with the bytes read may go on after them.
                 Ok(entry) if entry.value.end < bytes.len() => {
-                    let key = scan::decode_key(&bytes[entry.key]);
+                    let key = json::text(&bytes[entry.key]);
                     return Ok(key.map(|key| (key, bytes[entry.value].to_vec())));
                 }
                 _ if available == size => size *= 16,
@@ -371,10 +371,10 @@ impl EntryIndex {
         &mut self,
         bytes: &[u8],
         offset: u64,
-        scan: impl FnOnce(&[u8], &mut dyn FnMut(scan::Entry)) -> std::result::Result<T, Damage>,
+        scan: impl FnOnce(&[u8], &mut dyn FnMut(json::Entry)) -> std::result::Result<T, Damage>,
     ) -> std::result::Result<T, Damage> {
         let mut undecodable = None;
-        let extent = scan(bytes, &mut |entry| match scan::decode_key(&bytes[entry.key.clone()]) {
+        let extent = scan(bytes, &mut |entry| match json::text(&bytes[entry.key.clone()]) {
             Some(key) => self.add(&key, offset + entry.key.start as u64),
             None => undecodable = undecodable.or(Some(Damage { at: entry.key.start })),
         })?;

@@ -9,7 +9,6 @@ pub mod baseline_file;
 pub mod drift;
 pub mod record;
 pub mod salvage;
-pub mod scan;
 pub mod spec;
 pub mod store;
 pub mod watermark;

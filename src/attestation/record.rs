@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
 use super::baseline::Baseline;
 use super::drift::Drift;
 use super::spec::PromptSpec;
-use crate::journal::{Summary, TaskIndex, lenient};
+use crate::journal::{Summary, TaskIndex};
+use crate::json;
 use crate::text::Text;
 
 /// How often prompts have drifted.
@@ -82,35 +81,22 @@ fn boolean(out: &mut Vec<u8>, value: bool) {
     out.extend_from_slice(if value { b"true" } else { b"false" });
 }
 
-/// The fields of a record that later calls need. Older records lack some.
-#[derive(Debug, Deserialize)]
+/// The fields of a record that tell about a baseline. Older records lack some; one of a wrong type counts as absent.
+#[derive(Debug)]
 pub struct Record {
     /// The task.
-    #[serde(default, deserialize_with = "lenient")]
     pub task_id: Option<Text>,
     /// The phase.
-    #[serde(default, deserialize_with = "lenient")]
     pub phase: Option<Text>,
     /// The hash of the prompt.
-    #[serde(default, deserialize_with = "lenient")]
     pub prompt_hash: Option<Text>,
     /// The baseline that it was compared with; none at the first attestation.
-    #[serde(default, deserialize_with = "lenient")]
     pub baseline_hash: Option<Text>,
-    /// Whether it differed.
-    #[serde(default, deserialize_with = "lenient")]
-    pub drift_detected: Option<bool>,
-    /// How much that mattered.
-    #[serde(default, deserialize_with = "lenient")]
-    pub severity: Option<Text>,
     /// When, as ISO 8601.
-    #[serde(default, deserialize_with = "lenient")]
     pub timestamp: Option<Text>,
     /// The persona.
-    #[serde(default, deserialize_with = "lenient")]
     pub persona_hash: Option<Text>,
     /// The baseline's version.
-    #[serde(default, deserialize_with = "lenient")]
     pub baseline_version: Option<u64>,
 }
 
@@ -118,10 +104,34 @@ impl Record {
     /// Reads a line of the log; `None` if it is damaged.
     #[must_use]
     pub fn from_line(line: &[u8]) -> Option<Self> {
-        // A map is asked for: serde would also take a list for the fields in order.
-        let text = String::from_utf8_lossy(line);
-        text.trim_start().starts_with('{').then(|| serde_json::from_str(&text).ok()).flatten()
+        let names = [
+            "task_id",
+            "phase",
+            "prompt_hash",
+            "baseline_hash",
+            "timestamp",
+            "persona_hash",
+            "baseline_version",
+        ];
+        let values = json::fields(line, names)?;
+        let text = |position: usize| values[position].and_then(json::text);
+        Some(Self {
+            task_id: text(0),
+            phase: text(1),
+            prompt_hash: text(2),
+            baseline_hash: text(3),
+            timestamp: text(4),
+            persona_hash: text(5),
+            baseline_version: values[6].and_then(|value| serde_json::from_slice(value).ok()),
+        })
     }
+}
+
+/// Whether a line of the log is a whole record of this task.
+#[must_use]
+pub fn is_of_task(line: &[u8], task: &Text) -> bool {
+    json::fields(line, ["task_id"])
+        .is_some_and(|[id]| id.and_then(json::string).is_some_and(|wtf8| *wtf8 == *task.as_wtf8()))
 }
 
 /// What is kept in memory of the attestations log.
@@ -135,18 +145,24 @@ pub struct LogSummary {
 
 impl Summary for LogSummary {
     fn add(&mut self, offset: u64, line: &[u8]) {
-        let Some(record) = Record::from_line(line) else {
+        let Some([task, drifted, severity]) = json::fields(line, ["task_id", "drift_detected", "severity"])
+        else {
             self.stats.damaged_lines += 1;
             return;
         };
-        let drifted = record.drift_detected == Some(true);
+        let drifted = drifted == Some(b"true");
         self.stats.total_attestations += 1;
         self.stats.drift_detections += u64::from(drifted);
-        let severity =
-            record.severity.unwrap_or_else(|| Text::from(if drifted { "unknown" } else { "none" }));
-        *self.stats.severity_counts.entry(severity).or_insert(0) += 1;
-        if let Some(task) = record.task_id {
-            self.tasks.add(task.as_wtf8(), offset, line.len());
+        let severity = severity.and_then(json::string);
+        let severity = severity.as_deref().unwrap_or(if drifted { b"unknown" } else { b"none" });
+        if let Some(count) = self.stats.severity_counts.get_mut(severity) {
+            *count += 1;
+        } else {
+            let severity = Text::from_wtf8(severity.to_vec()).unwrap_or_default();
+            self.stats.severity_counts.insert(severity, 1);
+        }
+        if let Some(task) = task.and_then(json::string) {
+            self.tasks.add(&task, offset, line.len());
         }
     }
 }
@@ -194,7 +210,7 @@ mod tests {
             ]
         );
         let record = Record::from_line(line.trim_end().as_bytes()).unwrap();
-        assert_eq!(record.drift_detected, Some(true));
+        assert_eq!(record.baseline_hash, Some("old".into()));
         assert_eq!(record.baseline_version, Some(4));
     }
 

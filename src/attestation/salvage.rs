@@ -12,12 +12,12 @@ use serde::Deserialize;
 
 use super::baseline::{self, Baseline};
 use super::record::Record;
-use super::scan;
 use crate::durability::Durability;
 use crate::error::{IoContext, Result};
 use crate::journal::lenient;
 use crate::journal::reader::for_each_line;
 use crate::journal::writer::damaged_path;
+use crate::json;
 use crate::log;
 use crate::text::Text;
 
@@ -30,27 +30,31 @@ pub fn whole_entries(content: &[u8]) -> Baselines {
     let mut saved = Baselines::new();
     let mut at = 0;
     while let Some(quote) = memchr::memchr(b'"', &content[at..]) {
-        let start = at + quote;
-        at = match whole_entry(content, start) {
-            Some((key, baseline, end)) => {
-                saved.insert(key, baseline);
-                end
-            }
-            None => start + 1,
+        at += quote;
+        let Ok(entry) = json::entry_at(content, at) else {
+            at += 1;
+            continue;
         };
+        let value = &content[entry.value.clone()];
+        let baseline = baseline_entry(&content[entry.key], value);
+        // What is inside of a whole value is not an entry of this file, whatever it looks like.
+        at = if baseline.is_some() || matches!(value.first(), Some(b'{' | b'[')) {
+            entry.value.end
+        } else {
+            at + 1
+        };
+        saved.extend(baseline);
     }
     saved
 }
 
-/// An entry that starts at `start`, if it can only be one: its key is `taskId:phase` and its value has a hash.
-fn whole_entry(content: &[u8], start: usize) -> Option<(Text, Baseline, usize)> {
-    let entry = scan::entry_at(content, start).ok()?;
-    let key = scan::decode_key(&content[entry.key]).filter(|key| key.as_wtf8().contains(&b':'))?;
-    let value = &content[entry.value.clone()];
-    let is_bare = value.first() == Some(&b'"');
+/// An entry, if it can only be one: its key is `taskId:phase` and its value has a hash.
+fn baseline_entry(quoted_key: &[u8], value: &[u8]) -> Option<(Text, Baseline)> {
+    let key = json::text(quoted_key).filter(|key| key.as_wtf8().contains(&b':'))?;
     let baseline = Baseline::from_json(value)?;
+    let is_bare = value.first() == Some(&b'"');
     let looks_like_hash = baseline.hash.as_wtf8().iter().all(u8::is_ascii_hexdigit);
-    (!is_bare || looks_like_hash).then_some((key, baseline, entry.value.end))
+    (!is_bare || looks_like_hash).then_some((key, baseline))
 }
 
 /// Rebuilds baselines from the attestations log and the updates log. Files that are absent or can't be read count as
@@ -154,6 +158,13 @@ mod tests {
             hashes(&saved),
             [("a:PLAN".into(), "1".into()), ("c:PLAN".into(), "3".into()), ("d:PLAN".into(), "ab12".into())]
         );
+    }
+
+    #[test]
+    fn what_is_inside_of_a_value_is_no_entry() {
+        let content =
+            b"{\"a:PLAN\":{\"hash\":\"1\"},\"notes\":{\"a:PLAN\":{\"hash\":\"9\"},\"x:y\":{\"hash\":\"8\"}},\"b:P";
+        assert_eq!(hashes(&whole_entries(content)), [("a:PLAN".into(), "1".into())]);
     }
 
     #[test]

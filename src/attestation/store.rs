@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::baseline::{self, Baseline};
 use super::baseline_file::{BaselineFile, State};
 use super::drift::{Drift, Severity};
-use super::record::{DriftStats, LogSummary, Record, write_record};
+use super::record::{DriftStats, LogSummary, is_of_task, write_record};
 use super::salvage;
 use super::spec::PromptSpec;
 use crate::clock::{Clock, iso_timestamp};
@@ -272,9 +272,7 @@ impl AttestationStore {
             path: log.path().to_owned(),
             source,
         })?;
-        lines.retain(|line| {
-            Record::from_line(line).is_some_and(|record| record.task_id.as_ref() == Some(task))
-        });
+        lines.retain(|line| is_of_task(line, task));
         Ok(lines)
     }
 

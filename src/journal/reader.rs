@@ -3,51 +3,52 @@
 use std::fs::File;
 use std::io;
 
-use memchr::{memchr, memrchr};
+use memchr::{memchr_iter, memrchr};
 
 use crate::files::read_exact_at;
 
 /// How much is read at once.
-const CHUNK: usize = 1 << 20;
+pub const CHUNK: usize = if cfg!(fuzzing) { 64 } else { 1 << 20 };
 /// A longer line can't be a record and is not kept in memory.
-pub(crate) const LONGEST_LINE: usize = 64 << 20;
+pub const LONGEST_LINE: usize = if cfg!(fuzzing) { 2048 } else { 64 << 20 };
 /// How much of such a line is given: enough to see that it isn't JSON.
 const BEGINNING: usize = 64;
 
 /// Calls `line` with the offset and the bytes of each line, without its line end, that ends between `from` and `to`.
-/// Returns the offset after the last line end: what follows is half a line. Of a line beyond 64 MiB only the beginning
-/// is given.
+/// Returns the offset after the last line end: what follows is half a line, however long. Of a line beyond 64 MiB
+/// only the beginning is given.
 pub fn for_each_line(file: &File, from: u64, to: u64, mut line: impl FnMut(u64, &[u8])) -> io::Result<u64> {
+    // The first `filled` bytes are those of the file from `start` on.
     let mut buffer = Vec::new();
-    // Where the buffer starts in the file, and the beginning of the line it starts with if that is too long.
+    let mut filled = 0;
     let mut start = from;
+    // Where the line that the buffer starts with began, and its beginning, if it is too long to be kept.
     let mut too_long: Option<(u64, Vec<u8>)> = None;
-    let mut read_to = from;
-    while read_to < to {
-        let size = CHUNK.min(usize::try_from(to - read_to).unwrap_or(CHUNK));
-        let filled = buffer.len();
-        buffer.resize(filled + size, 0);
-        read_exact_at(file, &mut buffer[filled..], read_to)?;
-        read_to += size as u64;
+    while start + (filled as u64) < to {
+        let size = CHUNK.min(usize::try_from(to - start - filled as u64).unwrap_or(CHUNK));
+        if buffer.len() < filled + size {
+            buffer.resize(filled + size, 0);
+        }
+        read_exact_at(file, &mut buffer[filled..filled + size], start + filled as u64)?;
         let mut consumed = 0;
-        let mut search_from = filled;
-        while let Some(length) = memchr(b'\n', &buffer[search_from..]) {
-            let end = search_from + length;
+        for newline in memchr_iter(b'\n', &buffer[filled..filled + size]) {
+            let end = filled + newline;
             match too_long.take() {
                 Some((offset, beginning)) => line(offset, &beginning),
                 None => line(start + consumed as u64, &buffer[consumed..end]),
             }
             consumed = end + 1;
-            search_from = consumed;
         }
-        if consumed == 0 && buffer.len() > LONGEST_LINE {
+        filled += size;
+        if consumed == 0 && filled > LONGEST_LINE {
             too_long.get_or_insert_with(|| (start, buffer[..BEGINNING].to_vec()));
-            consumed = buffer.len();
+            consumed = filled;
         }
-        buffer.drain(..consumed);
+        buffer.copy_within(consumed..filled, 0);
+        filled -= consumed;
         start += consumed as u64;
     }
-    Ok(start)
+    Ok(too_long.map_or(start, |(offset, _)| offset))
 }
 
 /// Where the line begins that ends, without its line end, at `end`. Reads backwards, however long the line is.
@@ -103,6 +104,18 @@ mod tests {
         assert_eq!((seen[0].0, seen[0].1.len()), (6, long.len()));
         assert_eq!(seen[1].1, b"last");
         assert_eq!(end, content.len() as u64);
+    }
+
+    #[test]
+    fn half_a_line_starts_at_its_beginning_however_long_it_is() {
+        let mut content = b"first\n".to_vec();
+        content.resize(content.len() + LONGEST_LINE + 3 * CHUNK, b' ');
+        let (seen, end) = lines(&content, 0);
+        assert_eq!((seen.len(), end), (1, 6));
+        content.extend_from_slice(b"\nlast\n");
+        let (seen, _) = lines(&content, 0);
+        assert_eq!((seen[1].0, seen[1].1.len()), (6, BEGINNING));
+        assert_eq!(seen[2].1, b"last");
     }
 
     #[test]

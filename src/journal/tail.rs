@@ -4,11 +4,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::de::IgnoredAny;
-
 use super::reader::{LONGEST_LINE, for_each_line};
 use crate::error::{Error, IoContext, Result};
 use crate::files::{Stamp, read_exact_at};
+use crate::json;
 use crate::patience::Patience;
 
 /// How much of the end that was read last is compared before the file is taken to have only grown.
@@ -133,7 +132,7 @@ impl Followed {
         // A last line without a line end counts if it is whole; else somebody is just writing it, or has crashed.
         let rest = usize::try_from(now.size - read_to).ok().filter(|length| *length <= LONGEST_LINE);
         let rest = read_before(&self.file, now.size, rest.unwrap_or(0))?;
-        if !rest.is_empty() && serde_json::from_slice::<IgnoredAny>(&rest).is_ok() {
+        if !rest.is_empty() && json::is_value(&rest) {
             summary.add(read_to, &rest);
             read_to = now.size;
         }

@@ -5,13 +5,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::de::IgnoredAny;
-
 use super::reader::{LONGEST_LINE, line_start};
 use crate::clock::{Clock, SystemClock, iso_timestamp};
 use crate::durability::{DurableFile, Sync};
 use crate::error::{IoContext, Result};
 use crate::files::{self, FileId, Stamp, open_with_folders, read_exact_at, write_all_at};
+use crate::json;
 use crate::log;
 
 /// A journal that this process appends to. Every method needs the journal's lock to be held.
@@ -165,7 +164,7 @@ fn repair_end(file: &File, path: &Path, size: u64) -> Result<u64> {
     {
         let mut line = vec![0; length];
         read_exact_at(file, &mut line, start).context("read", path)?;
-        if serde_json::from_slice::<IgnoredAny>(&line).is_ok() {
+        if json::is_value(&line) {
             (&*file).write_all(b"\n").context("append to", path)?;
             return Ok(size + 1);
         }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal};
-use super::patience::{Patience, Wait};
+use super::patience::{Closing, Patience, Wait};
 use super::sqlite_store::SqliteLeaseStore;
 use super::store::{LeaseStore, LeaseTerms};
 use crate::clock::Clock;
@@ -30,7 +30,7 @@ pub struct LeaseOptions {
 pub struct LeaseManager {
     store: Box<dyn LeaseStore>,
     options: LeaseOptions,
-    closed: AtomicBool,
+    closing: Closing,
 }
 
 impl LeaseManager {
@@ -46,7 +46,7 @@ impl LeaseManager {
     /// A manager whose leases are kept in `store`.
     #[must_use]
     pub fn with_store(store: Box<dyn LeaseStore>, options: LeaseOptions) -> Self {
-        Self { store, options, closed: AtomicBool::new(false) }
+        Self { store, options, closing: Closing::default() }
     }
 
     /// Who holds what this manager acquires.
@@ -77,15 +77,13 @@ impl LeaseManager {
     }
 
     /// The lease for a task and phase, whoever holds it, also an expired one. Waits for no writer.
-    pub fn get(&self, task: &Text, phase: &Text) -> Result<Option<Lease>> {
-        self.check_open()?;
-        self.store.get(LeaseKey { task, phase })
+    pub fn get(&self, task: &Text, phase: &Text, patience: Patience) -> Result<Option<Lease>> {
+        self.store.get(LeaseKey { task, phase }, self.wait(patience)?)
     }
 
     /// Whether this agent holds the lease and it has not expired. Waits for no writer.
-    pub fn holds(&self, task: &Text, phase: &Text) -> Result<bool> {
-        self.check_open()?;
-        self.store.holds(LeaseKey { task, phase }, self.agent_id())
+    pub fn holds(&self, task: &Text, phase: &Text, patience: Patience) -> Result<bool> {
+        self.store.holds(LeaseKey { task, phase }, self.agent_id(), self.wait(patience)?)
     }
 
     /// Figures about the leases of all agents. What other processes did may show up half a second late.
@@ -93,12 +91,17 @@ impl LeaseManager {
         self.store.stats(self.wait(patience)?)
     }
 
+    /// Lets calls that are under way wait for others until `deadline` only. To be followed by [`Self::close`].
+    pub fn begin_closing(&self, deadline: Instant) {
+        self.closing.begin(deadline);
+    }
+
     /// Ends the use of the store; the leases stay. Idempotent.
     ///
     /// After it returns nothing is written below the workspace on behalf of this manager, and calls, those that
     /// still wait included, fail with [`Error::Closed`].
     pub fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closing.finish();
         self.store.close();
     }
 
@@ -107,12 +110,8 @@ impl LeaseManager {
     }
 
     fn wait(&self, patience: Patience) -> Result<Wait<'_>> {
-        self.check_open()?;
-        Ok(Wait::new(patience, &self.closed))
-    }
-
-    fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        self.closing.check_open()?;
+        Ok(Wait::new(patience, &self.closing))
     }
 }
 

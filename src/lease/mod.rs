@@ -17,4 +17,6 @@ pub use manager::{LeaseManager, LeaseOptions};
 pub use model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal};
 pub use patience::{Patience, Wait};
 pub use sqlite_store::SqliteLeaseStore;
+#[cfg(any(test, fuzzing))]
+pub use sqlite_store::sweep_now;
 pub use store::{LeaseStore, LeaseTerms};

@@ -42,10 +42,10 @@ pub trait LeaseStore: Send + Sync {
     fn release_all(&self, holder: &Text, wait: Wait<'_>) -> Result<u64>;
 
     /// The lease for the key, also an expired one. Doesn't wait for writers.
-    fn get(&self, key: LeaseKey<'_>) -> Result<Option<Lease>>;
+    fn get(&self, key: LeaseKey<'_>, wait: Wait<'_>) -> Result<Option<Lease>>;
 
     /// Whether `holder` has the lease and it has not expired. Doesn't wait for writers.
-    fn holds(&self, key: LeaseKey<'_>, holder: &Text) -> Result<bool>;
+    fn holds(&self, key: LeaseKey<'_>, holder: &Text, wait: Wait<'_>) -> Result<bool>;
 
     /// Figures about all leases.
     fn stats(&self, wait: Wait<'_>) -> Result<LeaseStats>;

@@ -1,9 +1,9 @@
 //! One entry of the ledger, as a line of JSON, and its hashes.
 
-use serde::Deserialize;
+use std::borrow::Cow;
 
 use crate::digest::hex_digest;
-use crate::journal::lenient;
+use crate::json;
 use crate::text::Text;
 
 /// The `previous_hash` of the first entry.
@@ -127,95 +127,150 @@ fn text_field(out: &mut Vec<u8>, name: &str, value: &Text) {
     value.write_json(out);
 }
 
-/// An entry as it was read: fields that are absent or of another type are none.
-#[derive(Debug, Default, Deserialize)]
-pub struct StoredEntry {
-    #[serde(default, deserialize_with = "lenient")]
-    entry_id: Option<Text>,
-    #[serde(default, deserialize_with = "lenient")]
-    pub(super) timestamp: Option<Text>,
-    #[serde(default, deserialize_with = "lenient")]
-    pub(super) previous_hash: Option<Text>,
-    #[serde(default, deserialize_with = "lenient")]
-    pub(super) entry_hash: Option<Text>,
-    #[serde(default, deserialize_with = "lenient")]
-    pub(super) task_id: Option<Text>,
-    #[serde(default, deserialize_with = "lenient")]
-    from_phase: Option<FromPhase>,
-    #[serde(default, deserialize_with = "lenient")]
-    pub(super) to_phase: Option<Text>,
-    #[serde(default, deserialize_with = "lenient")]
-    evidence_artifacts: Option<Vec<Text>>,
-    #[serde(default, deserialize_with = "lenient")]
-    evidence_validated: Option<bool>,
-    #[serde(default)]
-    persona_hash: Option<Text>,
-    #[serde(default)]
-    agent_type: Option<Text>,
-    #[serde(default)]
-    duration_ms: Option<f64>,
-    #[serde(default)]
-    persona_seal: Option<Text>,
-}
+/// An entry as it was read. Its fields stay as they stand in the line.
+#[derive(Debug)]
+pub struct StoredEntry<'a>([Option<&'a [u8]>; FIELDS.len()]);
 
-/// A phase, or null at the beginning of a task.
-#[derive(Debug, Clone, Deserialize)]
-struct FromPhase(Option<Text>);
+/// The fields in the order in which they are written.
+const FIELDS: [&str; 13] = [
+    "entry_id",
+    "timestamp",
+    "previous_hash",
+    "entry_hash",
+    "task_id",
+    "from_phase",
+    "to_phase",
+    "evidence_artifacts",
+    "evidence_validated",
+    "persona_hash",
+    "agent_type",
+    "duration_ms",
+    "persona_seal",
+];
 
-impl StoredEntry {
+/// The positions in [`FIELDS`] of what is hashed after the first three.
+const HASHED_CORE: std::ops::Range<usize> = 4..9;
+/// The positions in [`FIELDS`] of what is hashed if it is there.
+const HASHED_DETAILS: std::ops::Range<usize> = 10..12;
+
+impl<'a> StoredEntry<'a> {
     /// Reads a line; `None` if it is not JSON. JSON that is no entry is read as one that has no fields.
     #[must_use]
-    pub fn from_line(line: &[u8]) -> Option<Self> {
-        let text = String::from_utf8_lossy(line);
-        if text.trim_start().starts_with('{')
-            && let Ok(entry) = serde_json::from_str(&text)
-        {
-            return Some(entry);
-        }
-        serde_json::from_str::<serde::de::IgnoredAny>(&text).ok().map(|_| Self::default())
+    pub fn from_line(line: &'a [u8]) -> Option<Self> {
+        json::fields(line, FIELDS).or_else(|| json::is_value(line).then_some([None; FIELDS.len()])).map(Self)
     }
 
     /// The entry's id, to name it.
     #[must_use]
-    pub fn id(&self) -> Option<&Text> {
-        self.entry_id.as_ref()
+    pub fn id(&self) -> Option<Text> {
+        self.0[0].and_then(json::text)
+    }
+
+    /// When it was appended.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<Text> {
+        self.0[1].and_then(json::text)
+    }
+
+    /// The hash of the entry before it, as WTF-8.
+    #[must_use]
+    pub fn previous_hash(&self) -> Option<Cow<'a, [u8]>> {
+        self.0[2].and_then(json::string)
+    }
+
+    /// Its own hash, as WTF-8.
+    #[must_use]
+    pub fn entry_hash(&self) -> Option<Cow<'a, [u8]>> {
+        self.0[3].and_then(json::string)
+    }
+
+    /// The task, as WTF-8.
+    #[must_use]
+    pub fn task(&self) -> Option<Cow<'a, [u8]>> {
+        self.0[4].and_then(json::string)
+    }
+
+    /// The phase that was entered.
+    #[must_use]
+    pub fn to_phase(&self) -> Option<Text> {
+        self.0[6].and_then(json::text)
     }
 
     /// Whether the entry's hashes are those of its content.
     #[must_use]
     pub fn is_authentic(&self) -> bool {
-        self.recomputed_hash().is_some_and(|hash| {
-            self.entry_hash.as_ref().and_then(Text::as_str) == Some(hash.as_str())
-                && self.seal_is_right(&hash.into())
-        })
+        let Some(entry_hash) = self.entry_hash() else { return false };
+        self.recomputed_hash().is_some_and(|hash| hash.as_bytes() == &*entry_hash) && self.has_right_seal()
     }
 
-    fn seal_is_right(&self, entry_hash: &Text) -> bool {
-        match (&self.persona_seal, &self.persona_hash) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(seal), Some(persona)) => seal.as_str() == Some(persona_seal(entry_hash, persona).as_str()),
+    fn has_right_seal(&self) -> bool {
+        let (hash, persona, seal) = (self.0[3], self.0[9], self.0[12]);
+        let Some(seal) = seal else { return true };
+        let text = |value: Option<&[u8]>| value.and_then(json::text);
+        match (text(hash), text(persona), json::string(seal)) {
+            (Some(hash), Some(persona), Some(seal)) => *seal == *persona_seal(&hash, &persona).as_bytes(),
+            _ => false,
         }
     }
 
+    /// The hash of the content; `None` if a field is missing, or is of a type that is never written.
     fn recomputed_hash(&self) -> Option<String> {
-        let transition = Transition {
-            task_id: self.task_id.clone()?,
-            from_phase: self.from_phase.clone()?.0,
-            to_phase: self.to_phase.clone()?,
-            evidence_artifacts: self.evidence_artifacts.clone()?,
-            evidence_validated: self.evidence_validated?,
-            agent_type: self.agent_type.clone(),
-            duration_ms: self.duration_ms,
-            persona_hash: None,
-        };
-        let head = Head {
-            id: self.entry_id.as_ref()?,
-            timestamp: self.timestamp.as_ref()?,
-            previous_hash: self.previous_hash.as_ref()?,
-        };
-        Some(head.hash_with(&transition))
+        let mut out = Vec::with_capacity(512);
+        for position in (0..3).chain(HASHED_CORE).chain(HASHED_DETAILS) {
+            let value = match self.0[position] {
+                Some(value) => value,
+                None if HASHED_DETAILS.contains(&position) => continue,
+                None => return None,
+            };
+            out.extend_from_slice(if position == 0 { b"{\"" } else { b",\"" });
+            out.extend_from_slice(FIELDS[position].as_bytes());
+            out.extend_from_slice(b"\":");
+            match FIELDS[position] {
+                "from_phase" if value == b"null" => out.extend_from_slice(value),
+                "evidence_artifacts" => write_list(value, &mut out)?,
+                "evidence_validated" => out.extend_from_slice(boolean(value)?),
+                "duration_ms" => write_number(value, &mut out)?,
+                _ => write_string(value, &mut out)?,
+            }
+        }
+        out.push(b'}');
+        Some(hex_digest(&out))
     }
+}
+
+/// Writes a string as `JSON.stringify` would. Without an escape it is written so already.
+fn write_string(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    if value.first() != Some(&b'"') {
+        return None;
+    }
+    if value.contains(&b'\\') {
+        json::text(value)?.write_json(out);
+    } else {
+        out.extend_from_slice(value);
+    }
+    Some(())
+}
+
+fn write_list(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    out.push(b'[');
+    for (position, element) in json::elements(value)?.into_iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        write_string(element, out)?;
+    }
+    out.push(b']');
+    Some(())
+}
+
+fn boolean(value: &[u8]) -> Option<&[u8]> {
+    (value == b"true" || value == b"false").then_some(value)
+}
+
+fn write_number(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let number: f64 = serde_json::from_slice(value).ok()?;
+    out.extend_from_slice(ryu_js::Buffer::new().format(number).as_bytes());
+    Some(())
 }
 
 #[cfg(test)]
@@ -284,7 +339,7 @@ mod tests {
 
     #[test]
     fn json_that_is_no_entry_has_no_fields() {
-        assert!(StoredEntry::from_line(b"[1]").unwrap().entry_hash.is_none());
+        assert!(StoredEntry::from_line(b"[1]").unwrap().entry_hash().is_none());
         assert!(StoredEntry::from_line(b"{\"entry_id\":").is_none());
     }
 }

@@ -194,7 +194,7 @@ impl LedgerStore {
         let mut files = self.files(patience)?;
         let (summary, file) = files.history.catch_up_within(patience)?;
         let Some(file) = file else { return Ok(None) };
-        let phase = |line: &[u8]| is_of(line, task).and_then(|entry| entry.to_phase);
+        let phase = |line: &[u8]| is_of(line, task).and_then(|entry| entry.to_phase());
         summary.tasks.find_newest(file, task.as_wtf8(), phase).context("read", &self.path)
     }
 
@@ -202,12 +202,16 @@ impl LedgerStore {
     pub fn stats(&self, patience: Patience) -> Result<LedgerStats> {
         let mut files = self.files(patience)?;
         let (summary, _) = files.history.catch_up_within(patience)?;
+        let last = StoredEntry::from_line(&summary.last);
+        let last_hash = last.as_ref().and_then(StoredEntry::entry_hash);
         Ok(LedgerStats {
             total_entries: summary.entries,
             unique_tasks: summary.tasks.task_count() as u64,
             oldest_entry: summary.oldest.clone(),
-            newest_entry: summary.newest.clone(),
-            last_hash: summary.last_hash.clone().unwrap_or_else(|| GENESIS.into()),
+            newest_entry: last.as_ref().and_then(StoredEntry::timestamp),
+            last_hash: last_hash
+                .and_then(|hash| Text::from_wtf8(hash.into_owned()))
+                .unwrap_or_else(|| GENESIS.into()),
             damaged_lines: summary.damaged_lines,
         })
     }
@@ -221,8 +225,8 @@ impl LedgerStore {
     }
 }
 
-fn is_of(line: &[u8], task: &Text) -> Option<StoredEntry> {
-    StoredEntry::from_line(line).filter(|entry| entry.task_id.as_ref() == Some(task))
+fn is_of<'a>(line: &'a [u8], task: &Text) -> Option<StoredEntry<'a>> {
+    StoredEntry::from_line(line).filter(|entry| entry.task().is_some_and(|id| *id == *task.as_wtf8()))
 }
 
 /// The hash of the last entry that can be read in the first `size` bytes.
@@ -231,9 +235,9 @@ fn last_hash(journal: &Journal, size: u64) -> Result<String> {
     let mut end = size;
     while end > 0 {
         let (start, line) = line_before(file, end).context("read", journal.path())?;
-        let hash = StoredEntry::from_line(&line).and_then(|entry| entry.entry_hash);
-        if let Some(hash) = hash {
-            return Ok(hash.to_string());
+        let entry = StoredEntry::from_line(&line);
+        if let Some(hash) = entry.and_then(|entry| entry.entry_hash()) {
+            return Ok(String::from_utf8_lossy(&hash).into_owned());
         }
         end = start;
     }
@@ -255,8 +259,8 @@ struct LedgerSummary {
     tasks: TaskIndex,
     entries: u64,
     oldest: Option<Text>,
-    newest: Option<Text>,
-    last_hash: Option<Text>,
+    /// The last line that can be read.
+    last: Vec<u8>,
     damaged_lines: u64,
 }
 
@@ -267,12 +271,14 @@ impl Summary for LedgerSummary {
             return;
         };
         self.entries += 1;
-        if let Some(task) = &entry.task_id {
-            self.tasks.add(task.as_wtf8(), offset, line.len());
+        if let Some(task) = entry.task() {
+            self.tasks.add(&task, offset, line.len());
         }
-        self.oldest = self.oldest.take().or_else(|| entry.timestamp.clone());
-        self.newest = entry.timestamp.or_else(|| self.newest.take());
-        self.last_hash = entry.entry_hash.or_else(|| self.last_hash.take());
+        if self.oldest.is_none() {
+            self.oldest = entry.timestamp();
+        }
+        self.last.clear();
+        self.last.extend_from_slice(line);
     }
 }
 

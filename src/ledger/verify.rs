@@ -31,7 +31,7 @@ impl Verification {
 
 /// Checks the entries in the first `size` bytes of a ledger.
 pub fn verify(file: &File, size: u64) -> io::Result<Verification> {
-    let mut check = Check { found: Verification::default(), line: 0, expected: GENESIS.into() };
+    let mut check = Check { found: Verification::default(), line: 0, expected: GENESIS.as_bytes().to_vec() };
     let end = for_each_line(file, 0, size, |_, line| check.add(line))?;
     let mut last = vec![0; usize::try_from(size - end).unwrap_or(usize::MAX)];
     read_exact_at(file, &mut last, end)?;
@@ -47,7 +47,7 @@ struct Check {
     found: Verification,
     line: u64,
     /// The `previous_hash` that the next entry must have.
-    expected: Text,
+    expected: Vec<u8>,
 }
 
 impl Check {
@@ -65,15 +65,16 @@ impl Check {
         if self.found.broken_chain_at.is_some() {
             return;
         }
-        if entry.previous_hash.as_ref() != Some(&self.expected) {
+        if entry.previous_hash().as_deref() != Some(&*self.expected) {
             self.found.broken_chain_at = Some(position);
             return;
         }
         if !entry.is_authentic() {
-            let id = entry.id().cloned().unwrap_or_else(|| format!("entry {position}").into());
+            let id = entry.id().unwrap_or_else(|| format!("entry {position}").into());
             self.found.tampered_entries.push(id);
         }
-        self.expected = entry.entry_hash.unwrap_or_default();
+        self.expected.clear();
+        self.expected.extend_from_slice(&entry.entry_hash().unwrap_or_default());
     }
 }
 

@@ -92,7 +92,13 @@ pub struct FileLocks {
 #[derive(Debug, Default)]
 struct PathState {
     held: Option<(OsLock, Owner)>,
-    waiting: VecDeque<Arc<Notify>>,
+    waiting: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    turn: Arc<Notify>,
+    owner: Owner,
 }
 
 impl FileLocks {
@@ -116,11 +122,12 @@ impl FileLocks {
     }
 
     /// Takes a place at the end of the queue for `path`.
-    pub fn queue(&self, path: &Path) -> Result<Place<'_>> {
+    pub fn queue(&self, path: &Path, owner: &Owner) -> Result<Place<'_>> {
         let path = std::path::absolute(path).context("resolve", path)?;
         let turn = Arc::new(Notify::new());
-        self.lock().entry(path.clone()).or_default().waiting.push_back(Arc::clone(&turn));
-        Ok(Place { locks: self, path, turn })
+        let waiter = Waiter { turn: Arc::clone(&turn), owner: owner.clone() };
+        self.lock().entry(path.clone()).or_default().waiting.push_back(waiter);
+        Ok(Place { locks: self, path, turn, owner: owner.clone() })
     }
 
     /// Releases the lock on `path` if this process holds it: empties the file, then unlocks it.
@@ -133,31 +140,52 @@ impl FileLocks {
         }
     }
 
+    /// Releases the lock on `path` if it is held for `owner`: another one's, whoever got it meanwhile, stays.
+    pub fn release_of(&self, path: &Path, owner: &Owner) {
+        let Ok(path) = std::path::absolute(path) else { return };
+        let mut paths = self.lock();
+        if let Some(state) = paths.get_mut(&path)
+            && state.held.as_ref().is_some_and(|(_, holder)| holder.is(owner))
+        {
+            state.release();
+            Self::forget_if_unused(&mut paths, &path);
+        }
+    }
+
     /// Ends an owner: its locks are released, its waiters answer false.
     pub fn end(&self, owner: &Owner) {
         owner.0.store(false, Ordering::Release);
         let mut paths = self.lock();
         paths.retain(|_, state| {
-            if state.held.as_ref().is_some_and(|(_, holder)| holder.is(owner)) {
+            // At once, and not when they wake: who comes next must not find a queue of waiters that have ended.
+            state.waiting.retain(|waiter| {
+                let stays = !waiter.owner.is(owner);
+                if !stays {
+                    waiter.turn.notify_one();
+                }
+                stays
+            });
+            if state.held.as_ref().is_none_or(|(_, holder)| holder.is(owner)) {
                 state.release();
-            }
-            for waiter in &state.waiting {
-                waiter.notify_one();
             }
             state.held.is_some() || !state.waiting.is_empty()
         });
     }
 
-    fn take_turn(&self, place: &Place<'_>, owner: &Owner) -> Result<Turn> {
+    fn take_turn(&self, place: &Place<'_>) -> Result<Turn> {
         let mut paths = self.lock();
+        // Under the lock of the table: either `end` sees what this takes, or this sees that the owner has ended.
+        if !place.owner.is_alive() {
+            return Ok(Turn::OwnerEnded);
+        }
         let Some(state) = paths.get_mut(&place.path) else { return Ok(Turn::BehindOthers) };
-        let is_head = state.waiting.front().is_some_and(|head| Arc::ptr_eq(head, &place.turn));
+        let is_head = state.waiting.front().is_some_and(|head| Arc::ptr_eq(&head.turn, &place.turn));
         if !is_head || state.held.is_some() {
             return Ok(Turn::BehindOthers);
         }
         let Some(lock) = OsLock::try_acquire(&place.path)? else { return Ok(Turn::HeldElsewhere) };
         write_holder(&lock)?;
-        state.held = Some((lock, owner.clone()));
+        state.held = Some((lock, place.owner.clone()));
         Ok(Turn::Acquired)
     }
 
@@ -176,6 +204,7 @@ enum Turn {
     Acquired,
     HeldElsewhere,
     BehindOthers,
+    OwnerEnded,
 }
 
 impl PathState {
@@ -185,7 +214,7 @@ impl PathState {
             let _ = lock.file().set_len(0);
         }
         if let Some(head) = self.waiting.front() {
-            head.notify_one();
+            head.turn.notify_one();
         }
     }
 }
@@ -196,19 +225,18 @@ pub struct Place<'a> {
     locks: &'a FileLocks,
     path: PathBuf,
     turn: Arc<Notify>,
+    owner: Owner,
 }
 
 impl Place<'_> {
     /// Waits for the lock until the limits end the wait; false if they did.
-    pub async fn wait(self, limits: Limits, owner: &Owner) -> Result<bool> {
+    pub async fn wait(self, limits: Limits) -> Result<bool> {
         let deadline = Instant::now() + limits.wait();
         let mut pause = FIRST_PAUSE;
         loop {
-            if !owner.is_alive() {
-                return Ok(false);
-            }
-            let until = match self.locks.take_turn(&self, owner)? {
+            let until = match self.locks.take_turn(&self)? {
                 Turn::Acquired => return Ok(true),
+                Turn::OwnerEnded => return Ok(false),
                 Turn::HeldElsewhere => {
                     let next = Instant::now() + pause.mul_f64(0.5 + jitter());
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -228,9 +256,9 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut paths = self.locks.lock();
         if let Some(state) = paths.get_mut(&self.path) {
-            state.waiting.retain(|waiter| !Arc::ptr_eq(waiter, &self.turn));
+            state.waiting.retain(|waiter| !Arc::ptr_eq(&waiter.turn, &self.turn));
             if let (None, Some(head)) = (&state.held, state.waiting.front()) {
-                head.notify_one();
+                head.turn.notify_one();
             }
             FileLocks::forget_if_unused(&mut paths, &self.path);
         }
@@ -314,7 +342,7 @@ mod tests {
         for number in 0..50 {
             let (path, owner, order) = (path.clone(), owner.clone(), Arc::clone(&order));
             waiters.push(tokio::spawn(async move {
-                assert!(locks.queue(&path).unwrap().wait(PATIENT, &owner).await.unwrap());
+                assert!(locks.queue(&path, &owner).unwrap().wait(PATIENT).await.unwrap());
                 order.lock().unwrap().push(number);
                 locks.release(&path);
             }));
@@ -337,7 +365,7 @@ mod tests {
         let owner = Owner::new();
         assert!(locks.try_acquire(&path, &owner).unwrap());
         let limits = Limits { timeout: Duration::from_millis(20), ..Limits::default() };
-        assert!(!locks.queue(&path).unwrap().wait(limits, &owner).await.unwrap());
+        assert!(!locks.queue(&path, &owner).unwrap().wait(limits).await.unwrap());
         assert!(locks.lock().values().all(|state| state.waiting.is_empty()));
     }
 
@@ -349,17 +377,30 @@ mod tests {
         assert!(locks.try_acquire(&path, &ended).unwrap());
         let waiter = {
             let (path, ended) = (path.clone(), ended.clone());
-            tokio::spawn(async move { locks.queue(&path).unwrap().wait(PATIENT, &ended).await.unwrap() })
+            tokio::spawn(async move { locks.queue(&path, &ended).unwrap().wait(PATIENT).await.unwrap() })
         };
         let heir = {
             let (path, other) = (path.clone(), other.clone());
-            tokio::spawn(async move { locks.queue(&path).unwrap().wait(PATIENT, &other).await.unwrap() })
+            tokio::spawn(async move { locks.queue(&path, &other).unwrap().wait(PATIENT).await.unwrap() })
         };
         while locks.lock().values().next().unwrap().waiting.len() < 2 {
             tokio::task::yield_now().await;
         }
         locks.end(&ended);
+        assert!(locks.lock().values().all(|state| state.waiting.len() <= 1));
         assert!(!waiter.await.unwrap());
         assert!(heir.await.unwrap());
+    }
+
+    #[test]
+    fn only_the_owner_s_lock_is_released_on_its_behalf() {
+        let (_folder, path) = lock_path();
+        let locks = FileLocks::default();
+        let (ended, other) = (Owner::new(), Owner::new());
+        assert!(locks.try_acquire(&path, &other).unwrap());
+        locks.release_of(&path, &ended);
+        assert!(!locks.try_acquire(&path, &ended).unwrap());
+        locks.release_of(&path, &other);
+        assert!(locks.try_acquire(&path, &ended).unwrap());
     }
 }

@@ -77,13 +77,15 @@ pub fn acquire_lock<'env>(
 
 fn wait(env: &Env, path: PathBuf, limits: Limits, owner: Owner) -> napi::Result<PromiseRaw<'_, bool>> {
     let (pending, promise) = Pending::new(env, Family::FileLock)?;
-    let place = FileLocks::of_process().queue(&path).map_err(|error| to_js(env, Family::FileLock, &error))?;
+    let place =
+        FileLocks::of_process().queue(&path, &owner).map_err(|error| to_js(env, Family::FileLock, &error))?;
     runtime().spawn(async move {
-        let acquired = place.wait(limits, &owner).await.unwrap_or_else(|error| failed(&error));
-        // Nobody else would release a lock whose caller has ended.
+        let acquired = place.wait(limits).await.unwrap_or_else(|error| failed(&error));
+        // Nobody else would release a lock whose caller has ended, unless its whole thread has; then somebody else may
+        // hold the lock by now.
         let undelivered = move || {
             if acquired {
-                FileLocks::of_process().release(&path);
+                FileLocks::of_process().release_of(&path, &owner);
             }
         };
         pending.settle_or(Ok(acquired), undelivered);

@@ -13,7 +13,6 @@ use super::arguments::{
 use super::call::{Pending, at_once, settled, workspace_path};
 use super::errors::{Family, to_js};
 use crate::clock::{SystemClock, iso_timestamp};
-use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::lease::{Acquisition, Lease, LeaseManager, LeaseOptions, Renewal};
@@ -23,10 +22,12 @@ use crate::text::Text;
 
 /// How long a call waits while another process holds the database's write lock.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long `close` waits for a call before it that doesn't get on.
-const STALLED: Duration = Duration::from_millis(8);
-/// The same where calls wait for the disk.
-const STALLED_BY_DISK: Duration = Duration::from_secs(1);
+/// How long a look-up that answers at once tries when another process is just repairing the database's log.
+const LONGEST_READ: Duration = Duration::from_millis(100);
+/// How long calls that were made before `close`, all together, may still wait for another process.
+const BUSY_AT_CLOSE: Duration = Duration::from_millis(8);
+/// How long `close` waits for one call that doesn't get on: the machine may be too busy to run its thread.
+const STALLED: Duration = Duration::from_secs(1);
 /// The longest duration of a lease, in seconds: 100 years.
 const LONGEST_LEASE: f64 = 3_153_600_000.0;
 
@@ -123,7 +124,6 @@ pub struct PhaseLeaseManager {
     manager: Arc<LeaseManager>,
     lane: Arc<Lane<Box<dyn FnOnce() + Send>>>,
     max_renewals: u64,
-    stalled: Duration,
 }
 
 #[napi]
@@ -139,18 +139,13 @@ impl PhaseLeaseManager {
         let open = || {
             let root = path(workspace_root, "workspaceRoot")?;
             let options = lease_options(options)?;
-            let (max_renewals, durability) = (options.max_renewals, options.durability);
+            let max_renewals = options.max_renewals;
             let manager = LeaseManager::open(&workspace_path(root), options, Arc::new(SystemClock))?;
-            Ok((manager, max_renewals, durability))
+            Ok((manager, max_renewals))
         };
-        let (manager, max_renewals, durability) =
-            open().map_err(|error| to_js(&env, Family::Lease, &error))?;
+        let (manager, max_renewals) = open().map_err(|error| to_js(&env, Family::Lease, &error))?;
         let lane = Lane::new(1, |jobs: Vec<Box<dyn FnOnce() + Send>>| jobs.into_iter().for_each(|job| job()));
-        let stalled = match durability {
-            Durability::Process => STALLED,
-            Durability::PowerCut => STALLED_BY_DISK,
-        };
-        Ok(Self { manager: Arc::new(manager), lane, max_renewals, stalled })
+        Ok(Self { manager: Arc::new(manager), lane, max_renewals })
     }
 
     /// Acquires the lease of a task and phase, unless somebody holds it; this agent too is refused while it holds it.
@@ -256,7 +251,7 @@ impl PhaseLeaseManager {
     #[napi(ts_args_type = "taskId: string, phase: WorkPhase | (string & {})", catch_unwind)]
     pub fn holds_lease(&self, task_id: Unknown<'_>, phase: Unknown<'_>) -> bool {
         key(task_id, phase)
-            .and_then(|(task, phase)| self.manager.holds(&task, &phase))
+            .and_then(|(task, phase)| self.manager.holds(&task, &phase, Patience::lasting(LONGEST_READ)))
             .unwrap_or_else(|error| failed(&error, "looked up", false))
     }
 
@@ -269,7 +264,7 @@ impl PhaseLeaseManager {
     )]
     pub fn get_lease(&self, task_id: Unknown<'_>, phase: Unknown<'_>) -> Either<PhaseLease, Null> {
         key(task_id, phase)
-            .and_then(|(task, phase)| self.manager.get(&task, &phase))
+            .and_then(|(task, phase)| self.manager.get(&task, &phase, Patience::lasting(LONGEST_READ)))
             .map_or_else(|error| failed(&error, "looked up", Either::B(Null)), or_null)
     }
 
@@ -286,13 +281,7 @@ impl PhaseLeaseManager {
         task_id: Unknown<'env>,
         phase: Unknown<'env>,
     ) -> napi::Result<PromiseRaw<'env, bool>> {
-        self.with_key(
-            env,
-            task_id,
-            phase,
-            |manager, task, phase, _| manager.holds(task, phase),
-            |error| failed(error, "looked up", false),
-        )
+        self.with_key(env, task_id, phase, LeaseManager::holds, |error| failed(error, "looked up", false))
     }
 
     /// {@link PhaseLeaseManager.getLease}, after all calls made before it, and never on the JavaScript thread if it
@@ -312,7 +301,7 @@ impl PhaseLeaseManager {
             env,
             task_id,
             phase,
-            |manager, task, phase, _| manager.get(task, phase).map(or_null),
+            |manager, task, phase, patience| manager.get(task, phase, patience).map(or_null),
             |error| failed(error, "looked up", Either::B(Null)),
         )
     }
@@ -332,7 +321,8 @@ impl PhaseLeaseManager {
     /// the store. Once it returns, nothing is written below the workspace any more.
     #[napi(catch_unwind)]
     pub fn close(&self) {
-        self.lane.drain(self.stalled);
+        self.manager.begin_closing(Instant::now() + BUSY_AT_CLOSE);
+        self.lane.drain(STALLED);
         self.manager.close();
     }
 }

@@ -1,7 +1,7 @@
 //! The Node-API binding: it reads arguments, calls the core and turns answers into JavaScript values.
 //!
 //! A call does its work at once, on the JavaScript thread, when that takes microseconds and nothing is in the way;
-//! otherwise it goes to a lane, whose jobs run on another thread in the order of the calls (see [`call`]).
+//! otherwise it goes to a lane, whose jobs run on another thread in the order of the calls (see `call.rs`).
 
 #![allow(clippy::doc_markdown, reason = "these docs become TSDoc in index.d.ts, where names are links")]
 #![allow(

@@ -10,6 +10,10 @@ use super::file_identity::FileIdentity;
 /// A descriptor that another thread opens while this looks may be missed. `false` where the system can't tell.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn are_all_ours(file: FileIdentity, ours: usize) -> bool {
+    // There the only others are of our own copy of SQLite, which keeps its locks.
+    if cfg!(fuzzing) {
+        return true;
+    }
     let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else {
         return false;
     };

@@ -89,7 +89,7 @@ impl Leased {
 
     fn check_leases(&self, manager: &LeaseManager) {
         for (task, known) in &self.leases {
-            let found = manager.get(&(*task).into(), &"PLAN".into()).unwrap();
+            let found = manager.get(&(*task).into(), &"PLAN".into(), patience()).unwrap();
             let found = found.map(|lease| (lease.lease_id, lease.renewed_count));
             if let Some(known) = known {
                 assert_eq!(&found, known, "{task}");
@@ -116,7 +116,10 @@ impl Scenario for Leased {
         this.acquire(root, "a");
         if let Some(manager) = &this.manager {
             manager.stats(patience()).err().inspect(|error| check_error(error, root));
-            manager.holds(&"a".into(), &"PLAN".into()).err().inspect(|error| check_error(error, root));
+            manager
+                .holds(&"a".into(), &"PLAN".into(), patience())
+                .err()
+                .inspect(|error| check_error(error, root));
         }
         this
     }

@@ -191,7 +191,7 @@ fn no_token_is_repeated_after_a_power_cut() {
                 assert!(token > before, "{token} after {before}");
                 let task = words.next().unwrap();
                 if durability == "sync" {
-                    let lease = manager.get(&task.into(), &"PLAN".into()).unwrap();
+                    let lease = manager.get(&task.into(), &"PLAN".into(), patience()).unwrap();
                     assert_eq!(lease.map(|lease| lease.fencing_token), Some(before), "lease {task} is lost");
                 }
             }

@@ -12,7 +12,7 @@ mod values;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rusqlite::Connection;
 
@@ -32,9 +32,6 @@ use crate::sqlite::{
     Backoff, Borrowed, Database, DatabaseHandle, Failure, FileIdentity, Missing, Unavailable, open, removed,
 };
 use crate::text::Text;
-
-/// How long a read tries when both connections are taken or another process repairs the log.
-const LONGEST_READ: Duration = Duration::from_millis(100);
 
 /// A store in `<workspace>/state/orchestrator.db`.
 ///
@@ -118,19 +115,12 @@ impl SqliteLeaseStore {
         }
     }
 
-    /// Tries on a connection for reading, for a short while.
-    fn read<T>(&self, attempt: impl Fn(&Connection) -> Result<T, Failure>) -> Result<T> {
-        self.read_within(None, attempt)
-    }
-
-    /// Tries on a connection for reading; without a patience, for [`LONGEST_READ`].
-    fn read_within<T>(
-        &self,
-        mut patience: Option<Patience>,
-        attempt: impl Fn(&Connection) -> Result<T, Failure>,
-    ) -> Result<T> {
+    /// Tries on a connection for reading until it works or the patience is at its end: both connections may be taken,
+    /// or another process may be repairing the log. Writers are not waited for.
+    fn read<T>(&self, wait: Wait<'_>, attempt: impl Fn(&Connection) -> Result<T, Failure>) -> Result<T> {
         let mut backoff = None;
         loop {
+            wait.check_open()?;
             let (database, _) = self.current()?;
             if let Ok(reader) = database.try_reader() {
                 match attempt(&reader) {
@@ -138,8 +128,7 @@ impl SqliteLeaseStore {
                     answer => return answer.map_err(|failure| failure.at(&self.path)),
                 }
             }
-            let until = *patience.get_or_insert_with(|| Patience::Until(Instant::now() + LONGEST_READ));
-            pause(until, &mut backoff)?;
+            pause(wait.patience(), &mut backoff)?;
         }
     }
 
@@ -228,17 +217,16 @@ impl LeaseStore for SqliteLeaseStore {
         })
     }
 
-    fn get(&self, key: LeaseKey<'_>) -> Result<Option<Lease>> {
-        self.read(|reader| queries::get(reader, key))
+    fn get(&self, key: LeaseKey<'_>, wait: Wait<'_>) -> Result<Option<Lease>> {
+        self.read(wait, |reader| queries::get(reader, key))
     }
 
-    fn holds(&self, key: LeaseKey<'_>, holder: &Text) -> Result<bool> {
-        self.read(|reader| queries::holds(reader, key, holder, self.now()))
+    fn holds(&self, key: LeaseKey<'_>, holder: &Text, wait: Wait<'_>) -> Result<bool> {
+        self.read(wait, |reader| queries::holds(reader, key, holder, self.now()))
     }
 
     fn stats(&self, wait: Wait<'_>) -> Result<LeaseStats> {
-        let leases =
-            self.read_within(Some(wait.patience()), |reader| queries::count_leases(reader, self.now()))?;
+        let leases = self.read(wait, |reader| queries::count_leases(reader, self.now()))?;
         let figures = self
             .write(wait, |writer, upkeep| Ok(statistics::stored(writer)?.plus(upkeep.pending.figures())))?;
         Ok(LeaseStats {
@@ -285,8 +273,9 @@ fn create_folder(path: &Path) -> Result<()> {
 }
 
 /// Sweeps one batch as the housekeeping thread does, from a connection of its own.
-#[cfg(test)]
-pub(super) fn sweep_now(database: &Path, clock: &dyn Clock) {
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
+pub fn sweep_now(database: &Path, clock: &dyn Clock) {
     let connection = Connection::open(database).unwrap();
     sweep::sweep(&connection, Now::of(clock), &statistics::Pending::default()).unwrap();
 }

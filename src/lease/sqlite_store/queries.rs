@@ -30,7 +30,7 @@ fn read_lease(row: &Row<'_>) -> rusqlite::Result<Lease> {
         acquired_at: string(4)?,
         expires_at: string(5)?,
         renewed_count: count(row, 6),
-        fencing_token: row.get::<_, Option<i64>>(7)?.unwrap_or(0),
+        fencing_token: row.get(7).unwrap_or(0),
     })
 }
 

@@ -149,20 +149,19 @@ fn unusable(what: &str) -> Failure {
     ))
 }
 
-/// Leases of before get tokens below all later ones.
+/// Leases of before get tokens below all later ones. Their keys stay inside SQLite: old programs check none.
 fn number_leases_without_token(connection: &Connection) -> Result<(), Failure> {
-    let mut find = connection.prepare("SELECT lease_id FROM phase_leases WHERE fencing_token IS NULL")?;
-    let leases: Vec<rusqlite::types::Value> =
-        find.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    let mut number = connection.prepare(
-        "UPDATE phase_leases SET fencing_token = (SELECT next_token FROM phase_lease_meta WHERE id = 1)
-         WHERE lease_id = ?1",
+    let numbered = connection.execute(
+        "UPDATE phase_leases SET fencing_token = meta.next_token + old.position
+         FROM phase_lease_meta AS meta,
+           (SELECT task_id, phase, row_number() OVER () - 1 AS position FROM phase_leases
+            WHERE fencing_token IS NULL) AS old
+         WHERE meta.id = 1 AND phase_leases.task_id = old.task_id AND phase_leases.phase = old.phase",
+        [],
     )?;
-    let mut count =
-        connection.prepare("UPDATE phase_lease_meta SET next_token = next_token + 1 WHERE id = 1")?;
-    for lease in leases {
-        number.execute([lease])?;
-        count.execute([])?;
-    }
+    connection.execute(
+        "UPDATE phase_lease_meta SET next_token = next_token + ?1 WHERE id = 1",
+        [i64::try_from(numbered).unwrap_or(i64::MAX)],
+    )?;
     Ok(())
 }

@@ -3,11 +3,11 @@
 //! An expired lease stays its owner's until somebody acquires the key, so that an owner who was held up can renew.
 //! After an hour nobody is expected to.
 
-use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 
 use super::statistics::{Figures, Pending};
 use super::term::{Now, Term, term_columns};
+use super::values::Exact;
 use crate::durability::Durability;
 use crate::sqlite::{Failure, WriteTransaction};
 
@@ -27,10 +27,10 @@ pub(super) enum Swept {
 }
 
 struct Dead {
-    task: Value,
-    phase: Value,
-    lease_id: Value,
-    expires_at: Value,
+    task: Exact,
+    phase: Exact,
+    lease_id: Exact,
+    expires_at: Exact,
     held_ms: i64,
 }
 

@@ -4,7 +4,7 @@
 //! UTF-8 form and is bound as a BLOB of its WTF-8: the two never compare equal, so each string has one form only.
 
 use rusqlite::ToSql;
-use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, Value, ValueRef};
 
 use crate::text::Text;
 
@@ -37,5 +37,30 @@ pub(super) fn text(value: ValueRef<'_>) -> Text {
         ValueRef::Null => Text::default(),
         ValueRef::Integer(number) => Text::from(number.to_string()),
         ValueRef::Real(number) => Text::from(number.to_string()),
+    }
+}
+
+/// What is in a column, to be looked for again: exactly that, text of other programs that is no UTF-8 included.
+#[derive(Debug)]
+pub(super) enum Exact {
+    Text(Vec<u8>),
+    Other(Value),
+}
+
+impl FromSql for Exact {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Ok(match value {
+            ValueRef::Text(bytes) => Self::Text(bytes.to_vec()),
+            other => Self::Other(Value::column_result(other)?),
+        })
+    }
+}
+
+impl ToSql for Exact {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Text(bytes) => Ok(ToSqlOutput::Borrowed(ValueRef::Text(bytes))),
+            Self::Other(value) => value.to_sql(),
+        }
     }
 }

@@ -30,7 +30,7 @@ fn a_call_that_must_not_block_fails_at_once_and_reads_go_on() {
     // Neither of these needs the lock.
     assert!(holds(&a, "t"));
     assert!(matches!(a.acquire(&t("t"), &phase, Patience::Now), Ok(Acquisition::Held { .. })));
-    assert_eq!(fixture.manager("b").get(&task, &phase).unwrap(), None);
+    assert_eq!(fixture.manager("b").get(&task, &phase, soon()).unwrap(), None);
     other.execute_batch("COMMIT").unwrap();
     assert!(matches!(a.acquire(&task, &phase, Patience::Now), Ok(Acquisition::Acquired(_))));
 }
@@ -70,7 +70,7 @@ fn closing_ends_a_wait() {
         assert!(begin.elapsed() < Duration::from_millis(500));
     });
     other.execute_batch("COMMIT").unwrap();
-    assert_eq!(b.get(&t("t"), &t("PLAN")).unwrap(), None);
+    assert_eq!(b.get(&t("t"), &t("PLAN"), soon()).unwrap(), None);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn an_old_database_is_upgraded_and_its_leases_respected() {
     assert!(old_insert(&old, "l2", "dead", START - 5 * SECOND));
     let a = fixture.manager("a");
     assert_eq!(acquire(&a, "live"), Acquisition::Held { holder: t("old"), remaining_ms: 5 * SECOND });
-    let old_token = a.get(&t("dead"), &t("PLAN")).unwrap().unwrap().fencing_token;
+    let old_token = a.get(&t("dead"), &t("PLAN"), soon()).unwrap().unwrap().fencing_token;
     assert!(old_token > 0);
     assert!(acquired(&a, "dead").fencing_token > old_token);
     acquired(&a, "new");
@@ -73,7 +73,7 @@ fn an_old_program_works_beside_us_on_either_shape() {
         assert!(!old_insert(&old, "l0", "ours", START + 9 * SECOND));
         assert!(old_insert(&old, "l1", "t", START + 10 * SECOND));
         assert!(is_refused(&a, "t"));
-        let token = a.get(&t("t"), &t("PLAN")).unwrap().unwrap().fencing_token;
+        let token = a.get(&t("t"), &t("PLAN"), soon()).unwrap().unwrap().fencing_token;
         assert!(token > ours.fencing_token);
 
         // Renewed by the old program: its wall time counts.
@@ -89,7 +89,7 @@ fn an_old_program_works_beside_us_on_either_shape() {
         // Deleted by the old program as expired, and acquired by it.
         old.execute("DELETE FROM phase_leases WHERE expires_at < ?", [iso_timestamp(START + 31 * SECOND)])
             .unwrap();
-        assert_eq!(a.get(&t("ours"), &t("PLAN")).unwrap(), None);
+        assert_eq!(a.get(&t("ours"), &t("PLAN"), soon()).unwrap(), None);
         assert!(old_insert(&old, "l2", "ours", START + 60 * SECOND));
         assert!(is_refused(&a, "ours"));
         old.execute("DELETE FROM phase_leases WHERE lease_id = 'l2' AND agent_id = 'old'", []).unwrap();
@@ -105,6 +105,33 @@ fn an_expiry_that_is_no_time_doesn_t_block_its_key() {
     fixture.connection().execute("UPDATE phase_leases SET expires_at = 'never'", []).unwrap();
     assert!(!holds(&a, "t"));
     acquired(&a, "t");
+}
+
+#[test]
+fn rows_of_any_content_are_lived_with() {
+    let fixture = Fixture::new();
+    let old = fixture.connection();
+    old.execute_batch(OLD_SCHEMA).unwrap();
+    old.execute_batch(
+        "INSERT INTO phase_leases VALUES
+           (CAST(x'ff' AS TEXT), 'text', 'PLAN', CAST(x'fe' AS TEXT), CAST(x'fd' AS TEXT), CAST(x'fc' AS TEXT), 'many'),
+           (NULL, 'null', 'PLAN', x'01', 1.5, 7, -3),
+           (CAST(x'ff00' AS TEXT), 'bytes', 'PLAN', 'a', '', '2020-01-01T00:00:00.000Z', 9e99)",
+    )
+    .unwrap();
+    let a = fixture.manager("a");
+    old.execute("UPDATE phase_leases SET fencing_token = 'none' WHERE task_id = 'text'", []).unwrap();
+    assert_eq!(a.stats(soon()).unwrap().expired_leases, 3);
+    let token = |task| a.get(&t(task), &t("PLAN"), soon()).unwrap().unwrap().fencing_token;
+    assert_eq!(token("text"), 0);
+    assert!(token("null") > 0 && token("bytes") > 0 && token("null") != token("bytes"));
+    // The one whose end is known was long dead.
+    crate::lease::sweep_now(&fixture.database(), &*fixture.clock);
+    assert_eq!(a.stats(soon()).unwrap().total_leases, 2);
+    let before = token("null");
+    for task in ["text", "null", "bytes"] {
+        assert!(acquired(&a, task).fencing_token > before);
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn a_lease_keeps_others_out_until_it_is_released() {
     assert_eq!(lease.acquired_at, iso_timestamp(START));
     assert_eq!(lease.expires_at, iso_timestamp(START + 10 * SECOND));
     assert_eq!((lease.renewed_count, lease.lease_id.len()), (0, 36));
-    assert_eq!(a.get(&t("t"), &t("PLAN")).unwrap(), Some(lease));
+    assert_eq!(a.get(&t("t"), &t("PLAN"), soon()).unwrap(), Some(lease));
     fixture.clock.advance(1);
     let held = Acquisition::Held { holder: t("a"), remaining_ms: 10 * SECOND - 1 };
     assert_eq!(acquire(&b, "t"), held);
@@ -25,7 +25,7 @@ fn a_lease_keeps_others_out_until_it_is_released() {
     assert!(holds(&a, "t") && !holds(&b, "t"));
     assert!(!release(&b, "t"));
     assert!(release(&a, "t") && !release(&a, "t"));
-    assert_eq!(a.get(&t("t"), &t("PLAN")).unwrap(), None);
+    assert_eq!(a.get(&t("t"), &t("PLAN"), soon()).unwrap(), None);
     acquired(&b, "t");
 }
 
@@ -49,7 +49,7 @@ fn an_expired_lease_is_its_owner_s_until_somebody_acquires_it() {
     assert!(first.fencing_token < second.fencing_token && second.fencing_token < third.fencing_token);
     assert_eq!(renew(&a, "t"), Renewal::NotHeld);
     assert!(!release(&a, "t"));
-    assert_eq!(b.get(&t("t"), &t("PLAN")).unwrap(), Some(third));
+    assert_eq!(b.get(&t("t"), &t("PLAN"), soon()).unwrap(), Some(third));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_renewal_gives_the_full_duration_as_often_as_allowed() {
         assert_eq!(renew(&b, "t"), Renewal::NotHeld);
         let expires_at_ms = fixture.clock.wall_ms() + 10 * SECOND;
         assert_eq!(renew(&a, "t"), Renewal::Renewed { expires_at_ms });
-        let now = a.get(&t("t"), &t("PLAN")).unwrap().unwrap();
+        let now = a.get(&t("t"), &t("PLAN"), soon()).unwrap().unwrap();
         assert_eq!(
             now,
             Lease { renewed_count: renewal, expires_at: iso_timestamp(expires_at_ms), ..lease.clone() }
@@ -88,7 +88,7 @@ fn release_all_ends_what_the_agent_holds_and_nothing_else() {
     acquired(&a, "4");
     assert_eq!(a.release_all(soon()).unwrap(), 3);
     assert_eq!(a.release_all(soon()).unwrap(), 0);
-    assert!(b.get(&t("3"), &t("PLAN")).unwrap().is_some());
+    assert!(b.get(&t("3"), &t("PLAN"), soon()).unwrap().is_some());
 }
 
 #[test]

@@ -106,5 +106,5 @@ fn release(manager: &LeaseManager, task: &str) -> bool {
 }
 
 fn holds(manager: &LeaseManager, task: &str) -> bool {
-    manager.holds(&t(task), &t("PLAN")).unwrap()
+    manager.holds(&t(task), &t("PLAN"), soon()).unwrap()
 }

@@ -34,7 +34,7 @@ fn every_string_is_a_key_of_its_own_and_found_again_exactly() {
     }
     for task in &texts {
         for phase in &texts {
-            let lease = a.get(task, phase).unwrap().unwrap();
+            let lease = a.get(task, phase, soon()).unwrap().unwrap();
             assert_eq!((&lease.task_id, &lease.phase), (task, phase));
         }
     }

@@ -51,8 +51,8 @@ fn after_close_every_call_says_so() {
     assert!(matches!(a.renew(&task, &phase, soon()), Err(Error::Closed)));
     assert!(matches!(a.release(&task, &phase, soon()), Err(Error::Closed)));
     assert!(matches!(a.release_all(soon()), Err(Error::Closed)));
-    assert!(matches!(a.get(&task, &phase), Err(Error::Closed)));
-    assert!(matches!(a.holds(&task, &phase), Err(Error::Closed)));
+    assert!(matches!(a.get(&task, &phase, soon()), Err(Error::Closed)));
+    assert!(matches!(a.holds(&task, &phase, soon()), Err(Error::Closed)));
     assert!(matches!(a.stats(soon()), Err(Error::Closed)));
     assert!(holds(&fixture.manager("a"), "t"));
 }
@@ -110,7 +110,7 @@ fn a_removed_database_is_not_written_to() {
     fs::remove_dir_all(fixture.path().join("state")).unwrap();
     let error = a.acquire(&t("u"), &t("PLAN"), soon()).unwrap_err();
     assert!(error.to_string().contains("was removed; create a new PhaseLeaseManager"), "{error}");
-    assert!(a.holds(&t("t"), &t("PLAN")).is_err());
+    assert!(a.holds(&t("t"), &t("PLAN"), soon()).is_err());
     // A new manager makes a new database, and the old one finds it.
     let b = fixture.manager("b");
     acquired(&b, "t");

@@ -1,10 +1,11 @@
+'use strict'
 // What the contract says about hashes, in plain JavaScript and without the package.
-import { createHash } from 'node:crypto'
+const { createHash } = require('node:crypto')
 
 const sha256 = (text) => createHash('sha256').update(text, 'utf8').digest('hex')
 
 /** The hash of a prompt specification. */
-export function promptHash(spec) {
+exports.promptHash = function promptHash(spec) {
   return sha256(
     JSON.stringify({
       phase: spec.phase,
@@ -21,7 +22,7 @@ export function promptHash(spec) {
 }
 
 /** The hash of a ledger entry, from its line in the file. */
-export function entryHash(entry) {
+exports.entryHash = function entryHash(entry) {
   return sha256(
     JSON.stringify({
       entry_id: entry.entry_id,

@@ -1,4 +1,0 @@
-import type { LedgerEntry, PromptSpec } from '../../index.js'
-
-export function promptHash(spec: PromptSpec): string
-export function entryHash(entry: LedgerEntry): string

@@ -1,0 +1,31 @@
+// For how long the event loop stands still. Other programs on the machine only make a stall longer, so each case is
+// repeated, and what a process sees that does nothing is measured beside it.
+
+import { runJob } from '../processes.mjs'
+import { median } from '../summary.mjs'
+import { makeFolder, remove } from '../workspaces.mjs'
+
+export const STALL_CASES = [
+  'a held database',
+  '1,000 leases pending',
+  '1,000 attestations pending',
+  '1,000 ledger appends pending',
+  'checkpoints',
+]
+
+/** @type {import('./suite.mjs').Step[]} */
+export const stalls = ['nothing', ...STALL_CASES].map((what) => ({
+  name: `stall: ${what}`,
+  async run({ results, quick, advance }) {
+    for (const candidate of what === 'nothing' ? ['driftlock'] : ['driftlock', 'reference']) {
+      const longest = []
+      for (let i = 0; i < (quick ? 3 : 7); i++) {
+        const folder = makeFolder()
+        longest.push(await runJob('stall', { candidate, folder, what }))
+        remove(folder)
+      }
+      results.add(`stall: ${what}`, candidate, median(longest), 'ms')
+      advance()
+    }
+  },
+}))

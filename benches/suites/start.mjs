@@ -1,0 +1,42 @@
+// What the package costs before its first call.
+
+import { execFileSync } from 'node:child_process'
+import { copyFileSync, readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { root } from '../../scripts/lib.mjs'
+import { MODULES } from '../candidates.mjs'
+import { runJob } from '../processes.mjs'
+import { median } from '../summary.mjs'
+import { makeFolder } from '../workspaces.mjs'
+
+/** @type {import('./suite.mjs').Step[]} */
+export const start = [
+  {
+    name: 'import',
+    async run({ results, quick, advance }) {
+      for (const [candidate, module] of Object.entries(MODULES)) {
+        const imports = []
+        for (let i = 0; i < (quick ? 5 : 21); i++) imports.push(await runJob('import', { module }))
+        results.add('import', candidate, median(imports.map(({ milliseconds }) => milliseconds)), 'ms')
+        results.add('memory after import', candidate, median(imports.map(({ bytes }) => bytes)), 'bytes')
+        advance()
+      }
+    },
+  },
+  {
+    name: 'binary',
+    // biome-ignore lint/suspicious/useAwait: steps answer by promises
+    async run({ results }) {
+      const name = readdirSync(root).find((file) => file.endsWith('.node'))
+      if (!name) throw new Error('there is no binary: npm run build')
+      const copy = join(makeFolder(), name)
+      copyFileSync(join(root, name), copy)
+      try {
+        execFileSync('strip', [copy])
+      } catch (error) {
+        if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'ENOENT') throw error
+      }
+      results.add('binary', 'driftlock', statSync(copy).size, 'bytes')
+    },
+  },
+]
