@@ -19,7 +19,7 @@ import {
   PhaseLedger,
   PromptAttestationManager,
 } from '../index.js'
-import { promptHash } from './helpers/reference.mjs'
+import { promptHash } from './helpers/hashes.js'
 import { INTERNAL, makeSpec } from './helpers/shapes.js'
 import {
   attestationsPath,

@@ -7,4 +7,10 @@ import { run } from './lib.mjs'
 process.env.DRIFTLOCK_FAULTS = 'long'
 run('cargo', ['test', '--locked', '--no-default-features', '--release', '--test', 'faults'])
 const vitest = join(dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs')
-run(process.execPath, [vitest, 'run', '__test__/damage.test.ts', '__test__/faults.test.ts', '__test__/durability.test.ts'])
+run(process.execPath, [
+  vitest,
+  'run',
+  '__test__/damage.test.ts',
+  '__test__/faults.test.ts',
+  '__test__/durability.test.ts',
+])
