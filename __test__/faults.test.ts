@@ -41,7 +41,7 @@ test.skipIf(!isLinux).each([
     const ended = await runScript(
       async ({ driftlock, require }, { root, control, kind, errno }) => {
         const { openSync, readSync, writeSync } = require('node:fs') as typeof import('node:fs')
-        const assert = require('node:assert') as typeof import('node:assert')
+        const assert: typeof import('node:assert') = require('node:assert')
         const file = openSync(control, 'r+')
         const set = (...words: number[]) => writeSync(file, Int32Array.from(words), 0, words.length * 4, 0)
         const failed = () => {
