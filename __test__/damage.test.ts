@@ -19,8 +19,8 @@ import {
   PhaseLedger,
   PromptAttestationManager,
 } from '../index.js'
-import { promptHash } from './helpers/reference.mjs.mts'
-import { INTERNAL, makeSpec } from './helpers/shapes.ts'
+import { promptHash } from './helpers/hashes.js'
+import { INTERNAL, makeSpec } from './helpers/shapes.js'
 import {
   attestationsPath,
   baselinesPath,
@@ -32,7 +32,7 @@ import {
   readBaselines,
   readLines,
   updatesPath,
-} from './helpers/workspace.ts'
+} from './helpers/workspace.js'
 
 const changed = makeSpec({ contextSummary: 'other' })
 const damagedFiles = (root: string) => readdirSync(processPath(root)).filter((name) => name.includes('.damaged-'))

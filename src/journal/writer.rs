@@ -283,4 +283,29 @@ mod tests {
         journal.append(b"{\"a\":1}\n").unwrap();
         assert_eq!(content(&journal), "{\"a\":1}\n");
     }
+
+    #[test]
+    fn after_a_failed_sync_what_it_left_is_written_again() {
+        let (_folder, mut journal) = journal();
+        journal.append(b"{\"synced\":1}\n").unwrap();
+        journal.sync().unwrap().run().unwrap();
+        journal.append(b"{\"lost\":2}\n").unwrap();
+        let doubtful = Arc::clone(&journal.open.as_ref().unwrap().file);
+        // Its first sync there would be of a folder that isn't.
+        let twin = DurableFile::new(doubtful.try_clone().unwrap(), doubtful.synced_to());
+        assert!(twin.sync(Path::new("/nowhere/journal"), 0).run().is_err());
+        journal.open.as_mut().unwrap().file = twin;
+
+        journal.append(b"{\"next\":3}\n").unwrap();
+        let open = journal.open.as_ref().unwrap();
+        assert!(!open.file.is_in_doubt() && open.must_be_rewritten);
+        assert_eq!(open.file.synced_to(), 13);
+        let before = std::fs::metadata(journal.path()).unwrap().modified().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        journal.sync().unwrap().run().unwrap();
+        assert_eq!(content(&journal), "{\"synced\":1}\n{\"lost\":2}\n{\"next\":3}\n");
+        assert!(std::fs::metadata(journal.path()).unwrap().modified().unwrap() > before);
+        let open = journal.open.as_ref().unwrap();
+        assert!(!open.must_be_rewritten && open.file.synced_to() == 35);
+    }
 }

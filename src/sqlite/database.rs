@@ -377,4 +377,24 @@ mod tests {
         database.after_commit(&writer);
         assert!(std::fs::metadata(folder.path().join("file.db")).unwrap().len() > 20_000_000);
     }
+
+    #[test]
+    fn after_a_failed_sync_the_log_is_emptied_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = opened(folder.path());
+        let log = || std::fs::metadata(folder.path().join("file.db-wal")).unwrap().len();
+        let writer = database.writer().unwrap();
+        let patient = Patience::lasting(Duration::from_secs(1));
+        assert!(database.remove_doubt(&writer, patient).is_ok() && log() > 0);
+        let failure = rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC),
+            None,
+        );
+        assert!(database.noting_failed_sync::<()>(Err(failure.into())).is_err());
+        assert!(matches!(database.remove_doubt(&writer, Patience::Now), Err(Failure::Busy)));
+        assert!(log() > 0);
+        database.remove_doubt(&writer, patient).unwrap();
+        assert_eq!(log(), 0);
+        assert!(database.remove_doubt(&writer, Patience::Now).is_ok());
+    }
 }

@@ -56,7 +56,8 @@ fn is_root() -> bool {
 }
 
 fn not_run(case: &str, why: &str) {
-    eprintln!("not run: {case} ({why})");
+    // Not by a macro, whose output of a test that passes is kept back.
+    let _ = writeln!(std::io::stderr(), "not run: {case} ({why})");
 }
 
 fn step(name: &str, folder: &Path) -> Command {

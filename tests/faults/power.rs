@@ -130,7 +130,7 @@ fn check_files(root: &Path, acknowledged: &BTreeSet<String>, is_clean: bool, all
     for mark in acknowledged.iter().filter(|_| all) {
         match mark.split_once(' ').unwrap() {
             ("entry", hash) => {
-                assert!(content.contains(&format!("\"entry_hash\":\"{hash}\"")), "{hash} is lost")
+                assert!(content.contains(&format!("\"entry_hash\":\"{hash}\"")), "{hash} is lost");
             }
             (_, number) => {
                 let prompt = attestations::prompt(&format!("{number}-{long}"), "2");
