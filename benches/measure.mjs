@@ -37,7 +37,7 @@ export async function measure(operations, amount, advance = () => {}) {
       for (const one of series) await one.continueTo(Math.ceil((amount.iterations * round) / ROUNDS))
       advance()
     }
-    return Object.fromEntries(series.map((one) => [one.name, summarize(one.durations)]))
+    return Object.fromEntries(series.map((one) => [one.name, one.summary()]))
   } finally {
     for (const one of series) await one.operation.close?.()
   }
@@ -46,6 +46,8 @@ export async function measure(operations, amount, advance = () => {}) {
 class Series {
   /** @type {number[]} */
   durations = []
+  /** @type {number[]} those during which the system gave the processor to another program */
+  #disturbed = []
   #next = 0
   #spent = 0
 
@@ -64,15 +66,28 @@ class Series {
     const { warmUp } = this.amount
     while (this.#next < warmUp && !(this.#next >= LEAST && this.#isOverBudget(1 / 4))) await this.#once()
     this.durations = []
+    this.#disturbed = []
     this.#spent = 0
+  }
+
+  /** Of those that were not disturbed, unless all were: the others tell of the machine, not of the candidate. */
+  summary() {
+    return {
+      ...summarize(this.durations.length > 0 ? this.durations : this.#disturbed),
+      disturbed: this.#disturbed.length,
+    }
+  }
+
+  get #count() {
+    return this.durations.length + this.#disturbed.length
   }
 
   /** @param {number} count */
   async continueTo(count) {
     // What another candidate has left is not to be cleared away in this one's time.
     global.gc?.()
-    while (this.durations.length < count) {
-      if (this.durations.length >= LEAST && this.#isOverBudget(1)) return
+    while (this.#count < count) {
+      if (this.#count >= LEAST && this.#isOverBudget(1)) return
       await this.#once()
     }
   }
@@ -81,11 +96,14 @@ class Series {
     const i = this.#next++
     const { before, run, succeeded } = this.operation
     if (before) await before(i)
+    const switchesBefore = process.resourceUsage().involuntaryContextSwitches
     const start = performance.now()
     const answer = await run(i)
     const duration = performance.now() - start
+    const wasDisturbed = process.resourceUsage().involuntaryContextSwitches !== switchesBefore
     if (!succeeded(answer, i)) throw new Error(`${this.name} failed: ${JSON.stringify(answer)}`)
-    this.durations.push(duration)
+    const list = wasDisturbed ? this.#disturbed : this.durations
+    list.push(duration)
     this.#spent += duration
   }
 

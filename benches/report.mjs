@@ -17,13 +17,13 @@ export const digits = (value) =>
  * @param {Results} results
  * @param {Checked[]} levels
  */
-export function printReport({ operations, growth, figures }, levels) {
+export function printReport({ operations, growth, figures, failures }, levels) {
   if (operations.length > 0) {
     console.log('\nEvery operation on a small workspace\n')
     console.log(operationTable(operations))
     console.log(
       `pass: p50 < ${TARGETS.p50} ms, p95 < ${TARGETS.p95} ms, p99 < ${TARGETS.p99} ms; ratio: how many times faster ` +
-        'driftlock is, by the median\n',
+        'driftlock is, by the median; disturbed: times not counted because the system ran another program meanwhile\n',
     )
   }
   if (growth.length > 0) {
@@ -33,11 +33,15 @@ export function printReport({ operations, growth, figures }, levels) {
   if (figures.length > 0) console.log(`\n${figureTable(figures)}`)
   console.log(`\n${levelTable(levels)}`)
   console.log(verdict(levels))
+  for (const failure of failures) console.log(`\nFAILED: ${failure}`)
 }
 
 /** @param {Results['operations']} operations */
 function operationTable(operations) {
-  const table = tableOf(['operation', 'by', 'n', 'p50', 'p95', 'p99', 'p99.9', 'max', 'mean', 'sd', 'ratio', 'pass'], 2)
+  const table = tableOf(
+    ['operation', 'by', 'n', 'disturbed', 'p50', 'p95', 'p99', 'p99.9', 'max', 'mean', 'sd', 'ratio', 'pass'],
+    2,
+  )
   for (const { name, candidates } of operations) {
     const own = candidates.driftlock
     for (const [candidate, summary] of Object.entries(candidates)) {
@@ -47,6 +51,7 @@ function operationTable(operations) {
         isOwn ? name : '',
         candidate,
         count(summary.count),
+        count(summary.disturbed ?? 0),
         ...[p50, p95, p99, p999, max, mean, deviation].map(formatDuration),
         isOwn || !own ? '' : `${digits(p50 / own.p50)} ×`,
         isOwn ? (meetsTargets(summary) ? 'yes' : 'NO') : '',

@@ -19,6 +19,8 @@ export class Results {
   growth = []
   /** @type {Figure[]} */
   figures = []
+  /** @type {string[]} steps that could not be measured, and why */
+  failures = []
 
   /**
    * @param {string} name

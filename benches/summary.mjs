@@ -4,7 +4,7 @@ import { percentile } from '../demo/timings.mjs'
 
 /**
  * Durations in milliseconds.
- * @typedef {{count: number, p50: number, p95: number, p99: number, p999: number, max: number, mean: number, deviation: number}} Summary
+ * @typedef {{count: number, p50: number, p95: number, p99: number, p999: number, max: number, mean: number, deviation: number, disturbed?: number}} Summary
  */
 
 /**

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use driftlock::attestation::store::Prepared;
 use driftlock::attestation::{AttestationStore, PromptSpec};
-use driftlock::clock::{Clock, SystemClock};
+use driftlock::clock::{Clock, ManualClock};
 use driftlock::lease::{Acquisition, LeaseManager, LeaseOptions, Renewal};
 use driftlock::ledger::{LedgerStore, Transition};
 use driftlock::lock::{FileLocks, Owner};
@@ -20,10 +20,10 @@ const PREPARED: usize = 10_000;
 const OF_ONE_TASK: usize = 10;
 
 /// One operation, ready to be repeated. It panics if it doesn't succeed.
-pub type Operation = Box<dyn FnMut()>;
+pub(crate) type Operation = Box<dyn FnMut()>;
 
 /// Every operation by its name, made ready by calling the function.
-pub const OPERATIONS: &[(&str, fn() -> Operation)] = &[
+pub(crate) const OPERATIONS: &[(&str, fn() -> Operation)] = &[
     ("hash_prompt", hash_prompt),
     ("lease_acquire_release", lease_acquire_release),
     ("lease_renew", lease_renew),
@@ -45,7 +45,7 @@ pub const OPERATIONS: &[(&str, fn() -> Operation)] = &[
 ///
 /// # Panics
 /// If there is none with this name.
-pub fn prepare(name: &str) -> Operation {
+pub(crate) fn prepare(name: &str) -> Operation {
     let (_, prepare) = OPERATIONS.iter().find(|operation| operation.0 == name).expect("the name of an operation");
     prepare()
 }
@@ -54,8 +54,9 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
+/// A clock that stands still, so that the same is done in each run.
 fn clock() -> Arc<dyn Clock> {
-    Arc::new(SystemClock)
+    Arc::new(ManualClock::new(1_767_225_600_000))
 }
 
 fn leases(workspace: &Path, agent: &str) -> LeaseManager {

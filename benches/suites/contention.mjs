@@ -106,8 +106,22 @@ async function attestAtOnce(api) {
   const start = performance.now()
   await Promise.all(prompts.map((prompt) => manager.attest(prompt)))
   const milliseconds = performance.now() - start
-  const log = readFileSync(join(folder, 'state', 'process', 'prompt_attestations.jsonl'), 'utf8')
-  const baselines = JSON.parse(readFileSync(join(folder, 'state', 'process', 'prompt_baselines.json'), 'utf8'))
+  const recorded = countRecorded(join(folder, 'state', 'process'))
   remove(folder)
-  return { milliseconds, recorded: Math.min(log.trimEnd().split('\n').length, Object.keys(baselines).length) - 1 }
+  return { milliseconds, recorded }
+}
+
+/**
+ * How many of them have both a record and a baseline; none if a file is torn.
+ * @param {string} folder
+ */
+function countRecorded(folder) {
+  try {
+    const records = readFileSync(join(folder, 'prompt_attestations.jsonl'), 'utf8').trimEnd().split('\n')
+    const baselines = JSON.parse(readFileSync(join(folder, 'prompt_baselines.json'), 'utf8'))
+    // One was attested before.
+    return Math.min(records.length, Object.keys(baselines).length) - 1
+  } catch {
+    return 0
+  }
 }
