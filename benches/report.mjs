@@ -23,7 +23,7 @@ export function printReport({ operations, growth, figures, failures }, levels) {
     console.log(operationTable(operations))
     console.log(
       `pass: p50 < ${TARGETS.p50} ms, p95 < ${TARGETS.p95} ms, p99 < ${TARGETS.p99} ms; ratio: how many times faster ` +
-        'driftlock is, by the median; disturbed: times not counted because the system ran another program meanwhile\n',
+        'driftlock is, by the median of the quietest round of each\n',
     )
   }
   if (growth.length > 0) {
@@ -38,10 +38,7 @@ export function printReport({ operations, growth, figures, failures }, levels) {
 
 /** @param {Results['operations']} operations */
 function operationTable(operations) {
-  const table = tableOf(
-    ['operation', 'by', 'n', 'disturbed', 'p50', 'p95', 'p99', 'p99.9', 'max', 'mean', 'sd', 'ratio', 'pass'],
-    2,
-  )
+  const table = tableOf(['operation', 'by', 'n', 'p50', 'p95', 'p99', 'p99.9', 'max', 'mean', 'sd', 'ratio', 'pass'], 2)
   for (const { name, candidates } of operations) {
     const own = candidates.driftlock
     for (const [candidate, summary] of Object.entries(candidates)) {
@@ -51,9 +48,8 @@ function operationTable(operations) {
         isOwn ? name : '',
         candidate,
         count(summary.count),
-        count(summary.disturbed ?? 0),
         ...[p50, p95, p99, p999, max, mean, deviation].map(formatDuration),
-        isOwn || !own ? '' : `${digits(p50 / own.p50)} ×`,
+        isOwn || !own ? '' : `${digits(summary.quietest.p50 / own.quietest.p50)} ×`,
         isOwn ? (meetsTargets(summary) ? 'yes' : 'NO') : '',
       ])
     }
@@ -75,8 +71,8 @@ function growthTable(growth) {
     for (const candidate of ['driftlock', 'reference']) {
       const cells = sizes.map((size) => {
         const found = growth.find((one) => one.name === name && one.size === size)?.candidates
-        const own = found?.driftlock?.p50
-        const its = found?.[candidate]?.p50
+        const own = found?.driftlock?.quietest.p50
+        const its = found?.[candidate]?.quietest.p50
         if (its === undefined || own === undefined) return '–'
         return candidate === 'driftlock' ? formatDuration(its) : `${formatDuration(its)} (${digits(its / own)} ×)`
       })

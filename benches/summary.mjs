@@ -4,7 +4,7 @@ import { percentile } from '../demo/timings.mjs'
 
 /**
  * Durations in milliseconds.
- * @typedef {{count: number, p50: number, p95: number, p99: number, p999: number, max: number, mean: number, deviation: number, disturbed?: number}} Summary
+ * @typedef {{count: number, p50: number, p95: number, p99: number, p999: number, max: number, mean: number, deviation: number}} Summary
  */
 
 /**
@@ -27,6 +27,22 @@ export function summarize(durations) {
     mean,
     deviation: Math.sqrt(variance),
   }
+}
+
+/**
+ * All durations, and those of the quietest round. A busy machine only adds: what a candidate does itself, checkpoints
+ * and collected garbage included, it does in each round. So candidates are compared by their quietest ones.
+ * @typedef {Summary & {quietest: {p50: number, p999: number}}} RoundsSummary
+ */
+
+/**
+ * @param {number[][]} rounds
+ * @returns {RoundsSummary}
+ */
+export function summarizeRounds(rounds) {
+  const each = rounds.map(summarize)
+  const least = (/** @type {'p50' | 'p999'} */ key) => Math.min(...each.map((round) => round[key]))
+  return { ...summarize(rounds.flat()), quietest: { p50: least('p50'), p999: least('p999') } }
 }
 
 /** @param {ArrayLike<number>} values */
