@@ -39,7 +39,11 @@ async function main({ only, quick, json, chart }) {
   const progress = showProgress(steps.length)
   for (const step of steps) {
     progress.begin(step.name)
-    await step.run({ results, quick, advance: progress.advance })
+    try {
+      await step.run({ results, quick, advance: progress.advance })
+    } catch (error) {
+      results.failures.push(`${step.name}: ${error instanceof Error ? error.stack : error}`)
+    }
   }
   progress.end()
   const levels = LEVELS.map((level) => check(level, results))
@@ -49,7 +53,7 @@ async function main({ only, quick, json, chart }) {
   const areInTime = results.operations.every(
     ({ candidates }) => !candidates.driftlock || meetsTargets(candidates.driftlock),
   )
-  return quick || (areInTime && levels.every(({ passed }) => passed !== false))
+  return results.failures.length === 0 && (quick || (areInTime && levels.every(({ passed }) => passed !== false)))
 }
 
 function machine() {

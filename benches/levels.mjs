@@ -107,7 +107,7 @@ function faster(operation, level, { size, against = 'reference', percentile = 'p
     ...atLeast(`${operation}${where}${what}: against ${against}`, level, '×'),
     value(results) {
       const found = results.latency(operation, size)
-      return ratio(found?.[against]?.[percentile], found?.driftlock?.[percentile])
+      return ratio(found?.[against]?.quietest[percentile], found?.driftlock?.quietest[percentile])
     },
   }
 }
@@ -124,8 +124,10 @@ function growth(operation, size, smaller, level) {
   const [among, than] = [size, smaller].map((number) => number.toLocaleString('en'))
   return {
     ...atMost(`${operation} among ${among}: against itself among ${than}`, level, '×'),
-    value: (results) =>
-      ratio(results.latency(operation, size)?.driftlock?.p50, results.latency(operation, smaller)?.driftlock?.p50),
+    value(results) {
+      const [one, other] = [size, smaller].map((number) => results.latency(operation, number)?.driftlock?.quietest.p50)
+      return ratio(one, other)
+    },
   }
 }
 

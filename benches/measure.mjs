@@ -1,6 +1,6 @@
 // Taking the time of one operation, for all candidates in the same minutes.
 
-import { summarize } from './summary.mjs'
+import { summarizeRounds } from './summary.mjs'
 
 /**
  * An operation on a workspace that was prepared for it.
@@ -15,13 +15,12 @@ import { summarize } from './summary.mjs'
  * @typedef {object} Amount
  * @property {number} iterations
  * @property {number} warmUp
- * @property {number} [budget] milliseconds after which a slow candidate has been measured often enough
+ * @property {number} [budget] milliseconds after which a slow candidate has been measured often enough; once a round it
+ * is in any case
  */
 
 /** Candidates take turns, so that what else the machine does hits all of them. */
 const ROUNDS = 10
-/** A candidate that is beyond its budget gets at least so many. */
-const LEAST = 3
 
 /**
  * @param {Record<string, Operation>} operations by candidate
@@ -34,20 +33,19 @@ export async function measure(operations, amount, advance = () => {}) {
   try {
     for (const one of series) await one.warmUp()
     for (let round = 1; round <= ROUNDS; round++) {
-      for (const one of series) await one.continueTo(Math.ceil((amount.iterations * round) / ROUNDS))
+      for (const one of series) await one.round()
       advance()
     }
-    return Object.fromEntries(series.map((one) => [one.name, summarize(one.durations)]))
+    return Object.fromEntries(series.map((one) => [one.name, summarizeRounds(one.rounds)]))
   } finally {
     for (const one of series) await one.operation.close?.()
   }
 }
 
 class Series {
-  /** @type {number[]} */
-  durations = []
+  /** @type {number[][]} by round */
+  rounds = []
   #next = 0
-  #spent = 0
 
   /**
    * @param {string} name
@@ -60,37 +58,31 @@ class Series {
     this.amount = amount
   }
 
-  async warmUp() {
-    const { warmUp } = this.amount
-    while (this.#next < warmUp && !(this.#next >= LEAST && this.#isOverBudget(1 / 4))) await this.#once()
-    this.durations = []
-    this.#spent = 0
+  warmUp() {
+    return this.#repeat(this.amount.warmUp)
   }
 
-  /** @param {number} count */
-  async continueTo(count) {
+  async round() {
     // What another candidate has left is not to be cleared away in this one's time.
     global.gc?.()
-    while (this.durations.length < count) {
-      if (this.durations.length >= LEAST && this.#isOverBudget(1)) return
-      await this.#once()
-    }
+    this.rounds.push(await this.#repeat(Math.ceil(this.amount.iterations / ROUNDS)))
   }
 
-  async #once() {
-    const i = this.#next++
+  /** @param {number} times */
+  async #repeat(times) {
     const { before, run, succeeded } = this.operation
-    if (before) await before(i)
-    const start = performance.now()
-    const answer = await run(i)
-    const duration = performance.now() - start
-    if (!succeeded(answer, i)) throw new Error(`${this.name} failed: ${JSON.stringify(answer)}`)
-    this.durations.push(duration)
-    this.#spent += duration
-  }
-
-  /** @param {number} share */
-  #isOverBudget(share) {
-    return this.#spent > (this.amount.budget ?? Infinity) * share
+    const budget = (this.amount.budget ?? Infinity) / ROUNDS
+    const durations = []
+    for (let spent = 0; durations.length < times && spent < budget; ) {
+      const i = this.#next++
+      if (before) await before(i)
+      const start = performance.now()
+      const answer = await run(i)
+      const duration = performance.now() - start
+      if (!succeeded(answer, i)) throw new Error(`${this.name} failed: ${JSON.stringify(answer)}`)
+      durations.push(duration)
+      spent += duration
+    }
+    return durations
   }
 }

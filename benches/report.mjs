@@ -17,13 +17,13 @@ export const digits = (value) =>
  * @param {Results} results
  * @param {Checked[]} levels
  */
-export function printReport({ operations, growth, figures }, levels) {
+export function printReport({ operations, growth, figures, failures }, levels) {
   if (operations.length > 0) {
     console.log('\nEvery operation on a small workspace\n')
     console.log(operationTable(operations))
     console.log(
       `pass: p50 < ${TARGETS.p50} ms, p95 < ${TARGETS.p95} ms, p99 < ${TARGETS.p99} ms; ratio: how many times faster ` +
-        'driftlock is, by the median\n',
+        'driftlock is, by the median of the quietest round of each\n',
     )
   }
   if (growth.length > 0) {
@@ -33,6 +33,7 @@ export function printReport({ operations, growth, figures }, levels) {
   if (figures.length > 0) console.log(`\n${figureTable(figures)}`)
   console.log(`\n${levelTable(levels)}`)
   console.log(verdict(levels))
+  for (const failure of failures) console.log(`\nFAILED: ${failure}`)
 }
 
 /** @param {Results['operations']} operations */
@@ -48,7 +49,7 @@ function operationTable(operations) {
         candidate,
         count(summary.count),
         ...[p50, p95, p99, p999, max, mean, deviation].map(formatDuration),
-        isOwn || !own ? '' : `${digits(p50 / own.p50)} ×`,
+        isOwn || !own ? '' : `${digits(summary.quietest.p50 / own.quietest.p50)} ×`,
         isOwn ? (meetsTargets(summary) ? 'yes' : 'NO') : '',
       ])
     }
@@ -70,8 +71,8 @@ function growthTable(growth) {
     for (const candidate of ['driftlock', 'reference']) {
       const cells = sizes.map((size) => {
         const found = growth.find((one) => one.name === name && one.size === size)?.candidates
-        const own = found?.driftlock?.p50
-        const its = found?.[candidate]?.p50
+        const own = found?.driftlock?.quietest.p50
+        const its = found?.[candidate]?.quietest.p50
         if (its === undefined || own === undefined) return '–'
         return candidate === 'driftlock' ? formatDuration(its) : `${formatDuration(its)} (${digits(its / own)} ×)`
       })

@@ -1,6 +1,6 @@
 // What a run has found.
 
-/** @typedef {import('./summary.mjs').Summary} Summary */
+/** @typedef {import('./summary.mjs').RoundsSummary} Summary */
 
 /**
  * How long one operation took, at one size, for each candidate.
@@ -19,6 +19,8 @@ export class Results {
   growth = []
   /** @type {Figure[]} */
   figures = []
+  /** @type {string[]} steps that could not be measured, and why */
+  failures = []
 
   /**
    * @param {string} name

@@ -29,5 +29,21 @@ export function summarize(durations) {
   }
 }
 
+/**
+ * All durations, and those of the quietest round. A busy machine only adds: what a candidate does itself, checkpoints
+ * and collected garbage included, it does in each round. So candidates are compared by their quietest ones.
+ * @typedef {Summary & {quietest: {p50: number, p999: number}}} RoundsSummary
+ */
+
+/**
+ * @param {number[][]} rounds
+ * @returns {RoundsSummary}
+ */
+export function summarizeRounds(rounds) {
+  const each = rounds.map(summarize)
+  const least = (/** @type {'p50' | 'p999'} */ key) => Math.min(...each.map((round) => round[key]))
+  return { ...summarize(rounds.flat()), quietest: { p50: least('p50'), p999: least('p999') } }
+}
+
 /** @param {ArrayLike<number>} values */
 export const median = (values) => percentile(Float64Array.from(values).sort(), 50)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use driftlock::attestation::store::Prepared;
 use driftlock::attestation::{AttestationStore, PromptSpec};
-use driftlock::clock::{Clock, SystemClock};
+use driftlock::clock::{Clock, ManualClock};
 use driftlock::durability::Durability;
 use driftlock::lease::{Acquisition, LeaseManager, LeaseOptions, Renewal};
 use driftlock::ledger::{LedgerStore, Transition};
@@ -62,8 +62,9 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
+/// A clock that stands still, so that the same is done in each run.
 fn clock() -> Arc<dyn Clock> {
-    Arc::new(SystemClock)
+    Arc::new(ManualClock::new(1_767_225_600_000))
 }
 
 fn leases(workspace: &Path, agent: &str) -> LeaseManager {

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { load } from '../candidates.mjs'
 import { runTogether } from '../processes.mjs'
-import { median, summarize } from '../summary.mjs'
+import { summarize } from '../summary.mjs'
 import { makeFolder, promptOf, remove } from '../workspaces.mjs'
 
 /** @typedef {import('./suite.mjs').Step} Step */
@@ -13,37 +13,32 @@ const PROCESSES = 8
 const KEYS = 1000
 const AT_ONCE = 1000
 
+/** Candidates take turns. As everywhere, the quietest round of each counts. */
+const ROUNDS = 3
+
 /** @type {Step} */
 const fileLock = {
   name: 'contended file lock',
-  async run({ results, quick, advance }) {
-    for (const candidate of ['driftlock', 'proper-lockfile', 'reference']) {
-      const folder = makeFolder()
-      writeFileSync(join(folder, 'counter'), new Float64Array(1))
-      const argument = { candidate, folder, duration: quick ? 1000 : 5000 }
+  async run(context) {
+    await takeTurns(context, 'contended file lock', ['driftlock', 'proper-lockfile', 'reference'], async (argument) => {
+      const counter = join(argument.folder, 'counter')
+      writeFileSync(counter, new Float64Array(1))
       const waits = await together('contend-lock', argument)
-      const total = addContention(results, 'contended file lock', candidate, waits, argument.duration)
-      const counted = new Float64Array(new Uint8Array(readFileSync(join(folder, 'counter'))).buffer)[0] ?? 0
-      results.add('contended file lock: updates lost', candidate, total - counted, '')
-      if (candidate === 'driftlock' && counted !== total) throw new Error(`${total - counted} updates were lost`)
-      remove(folder)
-      advance()
-    }
+      const counted = new Float64Array(new Uint8Array(readFileSync(counter)).buffer)[0] ?? 0
+      const lost = waits.flat().length - counted
+      if (argument.candidate === 'driftlock' && lost !== 0) throw new Error(`${lost} updates were lost`)
+      return { durations: waits, lost }
+    })
   },
 }
 
 /** @type {Step} */
 const leases = {
   name: 'contended database',
-  async run({ results, quick, advance }) {
-    for (const candidate of ['driftlock', 'reference']) {
-      const folder = makeFolder()
-      const argument = { candidate, folder, keys: KEYS, duration: quick ? 1000 : 5000 }
-      const pairs = await together('contend-leases', argument)
-      addContention(results, 'contended database', candidate, pairs, argument.duration)
-      remove(folder)
-      advance()
-    }
+  async run(context) {
+    await takeTurns(context, 'contended database', ['driftlock', 'reference'], async (argument) => ({
+      durations: await together('contend-leases', { ...argument, keys: KEYS }),
+    }))
   },
 }
 
@@ -59,7 +54,7 @@ const attestations = {
         durations.push(milliseconds)
         fewest = Math.min(fewest, recorded)
       }
-      results.add('1,000 attestations at once', candidate, median(durations), 'ms')
+      results.add('1,000 attestations at once', candidate, Math.min(...durations), 'ms')
       results.add('1,000 attestations at once: recorded', candidate, fewest, '')
       advance()
     }
@@ -69,31 +64,57 @@ const attestations = {
 export const contention = [fileLock, leases, attestations]
 
 /**
+ * @param {import('./suite.mjs').Context} context
+ * @param {string} name
+ * @param {string[]} candidates
+ * @param {(argument: {candidate: string, folder: string, duration: number}) => Promise<{durations: number[][], lost?: number}>} compete
+ * gives the durations of each process
+ */
+async function takeTurns({ results, quick, advance }, name, candidates, compete) {
+  const duration = quick ? 500 : 3000
+  /** @type {Map<string, ReturnType<typeof describe>[]>} */
+  const rounds = new Map(candidates.map((candidate) => [candidate, []]))
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [candidate, found] of rounds) {
+      const folder = makeFolder()
+      const { durations, lost } = await compete({ candidate, folder, duration })
+      found.push({ ...describe(durations, duration), lost })
+      remove(folder)
+      advance()
+    }
+  }
+  for (const [candidate, found] of rounds) {
+    const quietest = found.reduce((best, one) => (one.throughput > best.throughput ? one : best))
+    results.add(name, candidate, quietest.throughput, '/s')
+    results.add(`${name}: p50`, candidate, quietest.p50, 'ms')
+    results.add(`${name}: p99`, candidate, quietest.p99, 'ms')
+    results.add(`${name}: max`, candidate, quietest.max, 'ms')
+    results.add(`${name}: slowest process by mean`, candidate, quietest.fairness, '')
+    const lost = found.reduce((sum, one) => sum + (one.lost ?? 0), 0)
+    if (quietest.lost !== undefined) results.add(`${name}: updates lost`, candidate, lost, '')
+  }
+}
+
+/**
+ * @param {number[][]} durations by process
+ * @param {number} milliseconds
+ * @returns {{throughput: number, p50: number, p99: number, max: number, fairness: number, lost?: number}}
+ */
+function describe(durations, milliseconds) {
+  const counts = durations.map((list) => list.length)
+  const total = counts.reduce((sum, count) => sum + count, 0)
+  const { p50, p99, max } = summarize(durations.flat())
+  const fairness = Math.min(...counts) / (total / counts.length)
+  return { throughput: (total / milliseconds) * 1000, p50, p99, max, fairness }
+}
+
+/**
  * @param {string} job
  * @param {object} argument
  * @returns {Promise<number[][]>} durations, by process
  */
 function together(job, argument) {
   return runTogether(job, Array(PROCESSES).fill(argument))
-}
-
-/**
- * @param {import('../results.mjs').Results} results
- * @param {string} name
- * @param {string} candidate
- * @param {number[][]} durations
- * @param {number} milliseconds
- */
-function addContention(results, name, candidate, durations, milliseconds) {
-  const counts = durations.map((list) => list.length)
-  const total = counts.reduce((sum, count) => sum + count, 0)
-  const { p50, p99, max } = summarize(durations.flat())
-  results.add(name, candidate, (total / milliseconds) * 1000, '/s')
-  results.add(`${name}: p50`, candidate, p50, 'ms')
-  results.add(`${name}: p99`, candidate, p99, 'ms')
-  results.add(`${name}: max`, candidate, max, 'ms')
-  results.add(`${name}: slowest process by mean`, candidate, Math.min(...counts) / (total / counts.length), '')
-  return total
 }
 
 /** @param {import('../candidates.mjs').Api} api */
@@ -106,8 +127,22 @@ async function attestAtOnce(api) {
   const start = performance.now()
   await Promise.all(prompts.map((prompt) => manager.attest(prompt)))
   const milliseconds = performance.now() - start
-  const log = readFileSync(join(folder, 'state', 'process', 'prompt_attestations.jsonl'), 'utf8')
-  const baselines = JSON.parse(readFileSync(join(folder, 'state', 'process', 'prompt_baselines.json'), 'utf8'))
+  const recorded = countRecorded(join(folder, 'state', 'process'))
   remove(folder)
-  return { milliseconds, recorded: Math.min(log.trimEnd().split('\n').length, Object.keys(baselines).length) - 1 }
+  return { milliseconds, recorded }
+}
+
+/**
+ * How many of them have both a record and a baseline; none if a file is torn.
+ * @param {string} folder
+ */
+function countRecorded(folder) {
+  try {
+    const records = readFileSync(join(folder, 'prompt_attestations.jsonl'), 'utf8').trimEnd().split('\n')
+    const baselines = JSON.parse(readFileSync(join(folder, 'prompt_baselines.json'), 'utf8'))
+    // One was attested before.
+    return Math.min(records.length, Object.keys(baselines).length) - 1
+  } catch {
+    return 0
+  }
 }

@@ -2,7 +2,7 @@
 
 import { MODULES } from '../candidates.mjs'
 import { runJob } from '../processes.mjs'
-import { summarize } from '../summary.mjs'
+import { summarizeRounds } from '../summary.mjs'
 
 const CALLS = {
   attestation: 'first call: repeated attestation',
@@ -28,7 +28,9 @@ export async function firstCalls({ results, quick, advance }, folder, size, with
         list.push(await runJob('first-call', { module, folder, call, size }))
       }
     }
-    const candidates = Object.fromEntries(Object.entries(durations).map(([key, list]) => [key, summarize(list)]))
+    const candidates = Object.fromEntries(
+      Object.entries(durations).map(([key, list]) => [key, summarizeRounds(list.map((one) => [one]))]),
+    )
     results.growth.push({ name, size, candidates })
     advance()
   }
