@@ -14,6 +14,16 @@ export type WorkPhase =
 /** How much a drift matters. */
 export type DriftSeverity = 'none' | 'low' | 'medium' | 'high'
 
+/** What to do about where a workspace is. */
+export interface WorkspaceOptions {
+  /**
+   * What to do if the workspace is on a network file system (NFS, SMB, 9p, FUSE and the like), where locks may keep
+   * nobody out and SQLite's WAL may not work: `warn` logs a warning, once for each workspace and process; `refuse`
+   * fails with the code `NETWORK_FILE_SYSTEM`. Default `warn`.
+   */
+  networkFileSystem?: 'warn' | 'refuse'
+}
+
 /**
  * What a change survives once its call has resolved.
  *
@@ -28,8 +38,8 @@ export type DriftSeverity = 'none' | 'low' | 'medium' | 'high'
  */
 export type Durability = 'process' | 'sync'
 
-/** How things are stored. */
-export interface StorageOptions {
+/** How and where things are stored. */
+export interface StorageOptions extends WorkspaceOptions {
   /** What a change survives once its call has resolved. Default `'process'`. */
   durability?: Durability
 }
@@ -234,7 +244,8 @@ export declare class DriftlockError extends Error {
   constructor(code: string, message: string, options?: ErrorOptions)
   /**
    * Names the kind of failure and stays the same from version to version: `INVALID_ARGUMENT`, `IO`, `DATABASE`,
-   * `DATABASE_LOCKED`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`, `PLATFORM_UNSUPPORTED` or `DEFECT`.
+   * `DATABASE_LOCKED`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`, `NETWORK_FILE_SYSTEM`, `PLATFORM_UNSUPPORTED` or
+   * `DEFECT`.
    */
   readonly code: string
 }
@@ -271,7 +282,8 @@ export declare class PhaseLeaseManager {
    * @param workspaceRoot the workspace's folder
    * @param options who the holder is, how long its leases last, and what they survive
    * @throws {LeaseError} `INVALID_ARGUMENT` for bad arguments, before anything is touched; `IO` or `DATABASE` if
-   * the database can't be opened, `DATABASE_LOCKED` if other processes keep it busy
+   * the database can't be opened, `DATABASE_LOCKED` if other processes keep it busy; `NETWORK_FILE_SYSTEM`
+   * where `networkFileSystem: 'refuse'` says so, before anything is touched
    */
   constructor(workspaceRoot: string, options?: PhaseLeaseOptions)
   /**
@@ -322,6 +334,11 @@ export declare class PhaseLeaseManager {
   /** The state of all leases of the workspace; zeros without any, and if the store fails (the log says so). */
   getStats(): Promise<LeaseStats>
   /**
+   * How the database is and what can be promised where it is, for those who operate it. Rejects with a
+   * {@link LeaseError}: `CLOSED` after `close()`, `IO` or `DATABASE` if the database can't be read.
+   */
+  health(): Promise<LeaseHealth>
+  /**
    * Lets go of the database; the leases stay. May be called again. Calls made before it that were not awaited
    * still take effect, unless another process keeps the database busy; calls after it answer as on a failure of
    * the store. Once it returns, nothing is written below the workspace any more.
@@ -341,12 +358,14 @@ export declare class PhaseLedger {
    * The ledger of a workspace. Does no I/O.
    *
    * @param workspaceRoot the workspace's folder
-   * @param options what acknowledged entries survive
-   * @throws {LedgerError} `INVALID_ARGUMENT` if the folder is undefined, empty or no string, or an option is not
-   * what it must be
+   * @param options what acknowledged entries survive, and what to do where locks do not exclude
+   * @throws {LedgerError} `INVALID_ARGUMENT` for bad arguments
    */
   constructor(workspaceRoot: string, options?: StorageOptions)
-  /** Makes the folder of the ledger. Rejects with a {@link LedgerError} (`IO`) if that can't be done. */
+  /**
+   * Makes the folder of the ledger. Rejects with a {@link LedgerError}: `IO` if that can't be done,
+   * `NETWORK_FILE_SYSTEM` where `networkFileSystem: 'refuse'` says so, before anything is touched.
+   */
   initialize(): Promise<void>
   /** Whether there is a ledger file. */
   exists(): Promise<boolean>
@@ -391,15 +410,15 @@ export declare class PromptAttestationManager {
    * A manager for a workspace. Does no I/O.
    *
    * @param workspaceRoot the workspace's folder
-   * @param options what acknowledged changes survive
-   * @throws {AttestationError} `INVALID_ARGUMENT` if the folder is undefined, empty or no string, or an option is
-   * not what it must be
+   * @param options what acknowledged changes survive, and what to do where locks do not exclude
+   * @throws {AttestationError} `INVALID_ARGUMENT` for bad arguments
    */
   constructor(workspaceRoot: string, options?: StorageOptions)
   /**
    * Makes `state/process/`, an empty baselines file and an empty log of resets where they are absent.
    *
-   * Rejects with an {@link AttestationError} (`IO`) if that can't be done.
+   * Rejects with an {@link AttestationError}: `IO` if that can't be done, `NETWORK_FILE_SYSTEM` where
+   * `networkFileSystem: 'refuse'` says so, before anything is touched.
    */
   initialize(): Promise<void>
   /**
@@ -500,6 +519,16 @@ export interface DriftStats {
   damagedLines?: number
 }
 
+/** The file system that a path is on. */
+export interface FileSystemHealth {
+  /** Its name, such as `ext4` or `nfs`; a number where it is not known. */
+  name: string
+  /** Whether it is this machine's; `overlay` is what containers have, `network` includes FUSE. */
+  kind: 'local' | 'overlay' | 'network' | 'unknown'
+  /** Whether locks exclude among all who use it. Absent if that is not known. */
+  locksExclude?: boolean
+}
+
 /** The answer to an attempt to acquire a lease. */
 export interface LeaseAcquisitionResult {
   /** Whether the caller has the lease now. */
@@ -512,6 +541,24 @@ export interface LeaseAcquisitionResult {
   holder?: string
   /** In how many whole seconds the holder's lease ends, rounded down, never negative. */
   expiresIn?: number
+}
+
+/** How a workspace's database is, for those who operate it. */
+export interface LeaseHealth {
+  /** The database file. */
+  databasePath: string
+  /** Its size in bytes, without its log. */
+  databaseBytes: number
+  /** The size of its write-ahead log in bytes. One that keeps growing has a reader somewhere that doesn't end. */
+  logBytes: number
+  /** Whether it is in WAL mode, as it should be. */
+  wal: boolean
+  /** Whether the table of leases was made by the code before driftlock. It works, but each change takes longer. */
+  oldSchema: boolean
+  /** What leases go by: the time since the machine started, or the wall clock, which can be set. */
+  clock: 'boot' | 'wall'
+  /** Where the database is. */
+  fileSystem: FileSystemHealth
 }
 
 /** The answer to an attempt to renew a lease. */
