@@ -28,7 +28,9 @@ impl Stamp {
     pub fn of_path(path: &Path) -> io::Result<Option<Self>> {
         match platform::of_path(path) {
             Ok(stamp) => Ok(Some(stamp)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

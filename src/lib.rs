@@ -2,6 +2,7 @@
 //! hash-chained ledger and file locks. See ARCHITECTURE.md for the map.
 
 pub mod attestation;
+pub mod backoff;
 pub mod clock;
 pub mod digest;
 pub mod durability;

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use crate::backoff::Backoff;
 use crate::error::Result;
 
 /// How long a call may wait.
@@ -13,11 +14,6 @@ pub enum Patience {
     /// Until this moment.
     Until(Instant),
 }
-
-/// The first pause between two attempts.
-const FIRST_PAUSE: Duration = Duration::from_micros(50);
-/// The longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 
 impl Patience {
     /// Waits at most this long from now on.
@@ -41,27 +37,19 @@ impl Patience {
 
     /// Repeats `attempt` until it gives something, with growing pauses; `None` when patience has run out.
     pub fn wait_for<T>(self, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::default();
         loop {
             if let Some(value) = attempt()? {
                 return Ok(Some(value));
             }
             match self {
                 Self::Until(deadline) if Instant::now() < deadline => {
-                    std::thread::sleep(pause.mul_f64(0.5 + jitter()));
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    std::thread::sleep(backoff.next_wait());
                 }
                 _ => return Ok(None),
             }
         }
     }
-}
-
-/// A random number from 0 to 1, so that processes that wait for one thing don't ask in step.
-pub(crate) fn jitter() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    let bits = u32::try_from(RandomState::new().hash_one(0) & 0xFFFF).unwrap_or(0);
-    f64::from(bits) / 65_536.0
 }
 
 #[cfg(test)]

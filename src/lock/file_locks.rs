@@ -14,10 +14,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::os_lock::OsLock;
+use crate::backoff::Backoff;
 use crate::clock::{Clock, SystemClock, iso_timestamp};
 use crate::error::{IoContext, Result};
 use crate::files::{make_private, write_all_at};
-use crate::patience::jitter;
 use crate::text::Text;
 
 /// The first pause between two attempts on a lock that another process holds.
@@ -232,14 +232,13 @@ impl Place<'_> {
     /// Waits for the lock until the limits end the wait; false if they did.
     pub async fn wait(self, limits: Limits) -> Result<bool> {
         let deadline = Instant::now() + limits.wait();
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::between(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let until = match self.locks.take_turn(&self)? {
                 Turn::Acquired => return Ok(true),
                 Turn::OwnerEnded => return Ok(false),
                 Turn::HeldElsewhere => {
-                    let next = Instant::now() + pause.mul_f64(0.5 + jitter());
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    let next = Instant::now() + backoff.next_wait();
                     next.min(deadline)
                 }
                 Turn::BehindOthers => deadline,

@@ -14,9 +14,9 @@ use rusqlite::{Connection, OpenFlags};
 use super::checkpoint::{Due, LogGrowth, checkpoint, empty_log};
 use super::descriptors;
 use super::failure::Failure;
-use super::file_identity::FileIdentity;
 use super::housekeeping::{self, Chore};
 use crate::error::{Error, Result};
+use crate::files::FileId;
 use crate::patience::Patience;
 
 /// Descriptors of the database file that an open pair has.
@@ -40,13 +40,13 @@ pub(crate) enum Unavailable {
 /// The pair of connections: one writes, the other reads and checkpoints.
 pub(crate) struct Database {
     path: PathBuf,
-    identity: FileIdentity,
+    identity: FileId,
     /// Opened first, so that SQLite's shared lock on the file sits on this one's descriptor; it is closed last.
     writer: Mutex<Option<Connection>>,
     reader: Mutex<Option<Connection>>,
     /// Whether anybody wants it; if not, it is parked and must not write. Changes while both connections are held.
     in_use: AtomicBool,
-    shared_memory: OnceLock<FileIdentity>,
+    shared_memory: OnceLock<FileId>,
     log: LogGrowth,
     /// Whether a sync has failed and what the log then held has not been moved into the database yet.
     is_in_doubt: AtomicBool,
@@ -97,7 +97,7 @@ impl Database {
         &self.path
     }
 
-    pub(crate) fn identity(&self) -> FileIdentity {
+    pub(crate) fn identity(&self) -> FileId {
         self.identity
     }
 
@@ -189,7 +189,7 @@ impl Database {
         }
         if self.shared_memory.get().is_none()
             && let Ok(path) = self.path.canonicalize()
-            && let Ok(Some(identity)) = FileIdentity::of(&beside(&path, "-shm"))
+            && let Ok(Some(identity)) = FileId::of_path(&beside(&path, "-shm"))
         {
             let _ = self.shared_memory.set(identity);
         }
@@ -225,7 +225,7 @@ impl Database {
 
     /// Whether the path still leads to the file that is open here.
     pub(crate) fn is_in_place(&self) -> bool {
-        matches!(FileIdentity::of(&self.path), Ok(Some(identity)) if identity == self.identity)
+        matches!(FileId::of_path(&self.path), Ok(Some(identity)) if identity == self.identity)
     }
 
     fn schedule_checkpoint(&self, delay: Duration) {
@@ -273,8 +273,8 @@ fn why_not_opened(path: &Path, error: &rusqlite::Error) -> Option<Error> {
     Some(Error::Io { action: "open the database", path: path.to_owned(), source })
 }
 
-fn identify(path: &Path) -> Result<FileIdentity> {
-    match FileIdentity::of(path) {
+fn identify(path: &Path) -> Result<FileId> {
+    match FileId::of_path(path) {
         Ok(Some(identity)) => Ok(identity),
         Ok(None) => {
             Err(Failure::Refused("the file was removed while it was opened; try again".to_owned()).at(path))

@@ -11,12 +11,10 @@
 //!
 //! Nothing here knows what the tables are for.
 
-mod backoff;
 mod checkpoint;
 mod database;
 mod descriptors;
 mod failure;
-mod file_identity;
 mod housekeeping;
 mod lock_shim;
 mod preparation;
@@ -24,10 +22,8 @@ mod registry;
 mod start_lock;
 mod transaction;
 
-pub(crate) use backoff::Backoff;
 pub(crate) use database::{Borrowed, Database, Unavailable};
 pub(crate) use failure::Failure;
-pub(crate) use file_identity::FileIdentity;
 pub(crate) use housekeeping::{Chore, schedule};
 pub(crate) use preparation::{Preparation, is_wal};
 pub(crate) use registry::{DatabaseHandle, Missing, open, removed};

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::backoff::Backoff;
 use super::database::Database;
 use super::failure::Failure;
 use super::start_lock::StartLock;
+use crate::backoff::Backoff;
 use crate::error::{Error, Result};
 
 /// How long an opening waits for others.
@@ -27,7 +27,7 @@ pub(crate) trait Preparation {
 /// Fails with [`Error::DatabaseLocked`] if others are in the way for over 5 s.
 pub(super) fn prepare(database: &Database, preparation: &dyn Preparation) -> Result<()> {
     let deadline = Instant::now() + LONGEST_WAIT;
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::default();
     loop {
         match database.with_connections(|writer, reader| {
             configure(writer)?;

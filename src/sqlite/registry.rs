@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::database::Database;
 use super::failure::Failure;
-use super::file_identity::FileIdentity;
 use super::lock_shim;
 use super::preparation::{Preparation, prepare};
 use crate::error::{Error, IoContext, Result};
+use crate::files::FileId;
 
 /// What to do where there is no database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(crate) fn open(path: &Path, missing: Missing, preparation: &dyn Preparation)
 }
 
 fn attach(path: &Path, missing: Missing) -> Result<DatabaseHandle> {
-    let identity = FileIdentity::of(path).context("look at", path)?;
+    let identity = FileId::of_path(path).context("look at", path)?;
     match identity {
         Some(_) if path.is_dir() => {
             return Err(io::Error::from(io::ErrorKind::IsADirectory)).context("open the database", path);

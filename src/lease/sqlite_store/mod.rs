@@ -24,13 +24,14 @@ use self::upkeep::Upkeep;
 use super::model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 use super::patience::{Patience, Wait};
 use super::store::{LeaseStore, LeaseTerms};
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::durability::Durability;
 use crate::error::{Error, IoContext, Result};
+use crate::files::FileId;
 use crate::files::sync_folders;
 use crate::sqlite::{
-    Backoff, Borrowed, Database, DatabaseHandle, Failure, FileIdentity, Missing, Unavailable, is_wal, open,
-    removed,
+    Borrowed, Database, DatabaseHandle, Failure, Missing, Unavailable, is_wal, open, removed,
 };
 use crate::text::Text;
 
@@ -73,7 +74,7 @@ impl SqliteLeaseStore {
     fn current(&self) -> Result<(Arc<Database>, Arc<Upkeep>)> {
         let mut slot = self.lock();
         let opened = slot.as_mut().ok_or(Error::Closed)?;
-        match FileIdentity::of(&self.path).context("look at", &self.path)? {
+        match FileId::of_path(&self.path).context("look at", &self.path)? {
             Some(identity) if identity == opened.handle.identity() => {}
             Some(_) => {
                 *opened = Opened::open(&self.path, Missing::Refuse, &self.clock, self.durability)?;
@@ -278,7 +279,7 @@ fn pause(patience: Patience, backoff: &mut Option<Backoff>) -> Result<()> {
     if left.is_zero() {
         return Err(Error::DatabaseLocked);
     }
-    std::thread::sleep(backoff.get_or_insert_with(Backoff::new).next_wait().min(left));
+    std::thread::sleep(backoff.get_or_insert_default().next_wait().min(left));
     Ok(())
 }
 
