@@ -47,7 +47,13 @@ impl<'a> Wait<'a> {
         Self { patience, closing }
     }
 
-    /// How long the call may wait, as of now.
+    /// How long the call may wait for other threads of this process: closing doesn't shorten that.
+    #[must_use]
+    pub fn for_this_process(&self) -> Patience {
+        self.patience
+    }
+
+    /// How long the call may wait for other processes, as of now.
     #[must_use]
     pub fn patience(&self) -> Patience {
         match (self.patience, self.closing.deadline.get()) {

@@ -97,7 +97,7 @@ impl SqliteLeaseStore {
         loop {
             wait.check_open()?;
             let (database, upkeep) = self.current()?;
-            if let Ok(writer) = database.try_writer() {
+            let patience = if let Ok(writer) = database.try_writer() {
                 // Again, now that `close` has to wait for this connection.
                 wait.check_open()?;
                 let answer = match database.remove_doubt(&writer, wait.patience()) {
@@ -112,8 +112,12 @@ impl SqliteLeaseStore {
                     Err(Failure::Busy) => {}
                     Err(failure) => return Err(failure.at(&self.path)),
                 }
-            }
-            pause(wait.patience(), &mut backoff)?;
+                wait.patience()
+            } else {
+                // Another thread of this process, which lets go within microseconds of running.
+                wait.for_this_process()
+            };
+            pause(patience, &mut backoff)?;
         }
     }
 
