@@ -14,7 +14,7 @@ import { fail, needRust, outputOf, root, run } from '../scripts/lib.mjs'
 
 const BUILD = ['bench', '--locked', '--no-default-features', '--bench', 'instructions', '--no-run']
 /** The preparation is in both runs, so the difference is what the repetitions between them cost. */
-const [FEWER, MORE] = [10, 60]
+const [FEWER, MORE] = [10, 40]
 const FUNCTIONS_SHOWN = 15
 
 const { values, positionals } = parseArgs({

@@ -3,6 +3,8 @@
 //!
 //! Without arguments it lists the operations.
 
+#![allow(clippy::print_stdout, reason = "it lists the operations for a person or a script")]
+
 mod operations;
 
 fn main() {
