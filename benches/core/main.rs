@@ -12,6 +12,6 @@ fn main() {
 
 #[divan::bench(args = OPERATIONS.iter().map(|(name, _)| *name))]
 fn operation(bencher: Bencher, name: &str) {
-    let mut operation = operations::prepare(name);
-    bencher.bench_local(|| operation());
+    let operation = operations::prepare(name);
+    bencher.bench_local(operation);
 }

@@ -23,8 +23,11 @@ const OF_ONE_TASK: usize = 10;
 /// One operation, ready to be repeated. It panics if it doesn't succeed.
 pub(crate) type Operation = Box<dyn FnMut()>;
 
-/// Every operation by its name, made ready by calling the function.
-pub(crate) const OPERATIONS: &[(&str, fn() -> Operation)] = &[
+/// An operation's name, and what makes it ready.
+type Named = (&'static str, fn() -> Operation);
+
+/// Every operation.
+pub(crate) const OPERATIONS: &[Named] = &[
     ("hash_prompt", hash_prompt),
     ("lease_acquire_release", lease_acquire_release),
     ("lease_renew", lease_renew),
