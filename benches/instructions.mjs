@@ -9,12 +9,12 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import Table from 'cli-table3'
 import { fail, needRust, outputOf, root, run } from '../scripts/lib.mjs'
+import { tableOf } from './report.mjs'
 
 const BUILD = ['bench', '--locked', '--no-default-features', '--bench', 'instructions', '--no-run']
 /** The preparation is in both runs, so the difference is what the repetitions between them cost. */
-const [FEWER, MORE] = [10, 60]
+const [FEWER, MORE] = [10, 40]
 const FUNCTIONS_SHOWN = 15
 
 const { values, positionals } = parseArgs({
@@ -33,7 +33,7 @@ if (unknown.length > 0) fail(`No such operation: ${unknown.join(', ')}. There ar
 const folder = mkdtempSync(join(tmpdir(), 'driftlock-instructions-'))
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
 
-const table = new Table({ head: ['operation', 'instructions'], colAligns: ['left', 'right'], style: { head: [] } })
+const table = tableOf(['operation', 'instructions'], 1)
 for (const name of positionals.length > 0 ? positionals : known) {
   const each = Math.round((count(name, MORE) - count(name, FEWER)) / (MORE - FEWER))
   table.push([name, each.toLocaleString('en')])

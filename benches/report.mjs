@@ -127,7 +127,7 @@ function verdict(levels) {
  * @param {string[]} head
  * @param {number} texts how many columns are no numbers
  */
-function tableOf(head, texts) {
+export function tableOf(head, texts) {
   const colAligns = head.map((_, i) => (i < texts ? /** @type {const} */ ('left') : /** @type {const} */ ('right')))
   return new Table({
     head,

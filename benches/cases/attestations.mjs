@@ -28,7 +28,7 @@ export const firstAttestation = {
   async setUp(api, folder, size) {
     const manager = await open(api, folder)
     return {
-      run: (i) => manager.attest(promptOf(size + i)),
+      run: (i) => manager.attest(promptOf(size + FEW + i)),
       succeeded: (answer) => isRecorded(answer) && answer.baselineHash === undefined,
     }
   },

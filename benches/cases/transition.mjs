@@ -2,10 +2,13 @@
 
 import { PER_TASK, phaseOf, promptOf, taskOf } from '../workspaces.mjs'
 
+/** Of tasks that no other case has touched. */
+const FIRST = 10_000_000
+
 /** @type {import('./case.mjs').Case} */
 export const transition = {
   name: 'phase transition',
-  async setUp(api, folder, size) {
+  async setUp(api, folder) {
     const leases = new api.PhaseLeaseManager(folder, { agentId: 'me' })
     const prompts = new api.PromptAttestationManager(folder)
     const ledger = new api.PhaseLedger(folder)
@@ -13,10 +16,10 @@ export const transition = {
     await ledger.initialize()
     return {
       async run(i) {
-        const [task, phase, isFirst] = [taskOf(size + i), phaseOf(i), i % PER_TASK === 0]
-        const released = i === 0 || (await leases.releaseLease(taskOf(size + i - 1), phaseOf(i - 1)))
+        const [task, phase, isFirst] = [taskOf(FIRST + i), phaseOf(i), i % PER_TASK === 0]
+        const released = i === 0 || (await leases.releaseLease(taskOf(FIRST + i - 1), phaseOf(i - 1)))
         const { acquired } = await leases.acquireLease(task, phase)
-        const { currentHash, hasDrift, error } = await prompts.attest(promptOf(size + i))
+        const { currentHash, hasDrift, error } = await prompts.attest(promptOf(FIRST + i))
         const entry = await ledger.appendTransition(
           task,
           isFirst ? null : phaseOf(i - 1),

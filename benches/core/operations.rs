@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use driftlock::attestation::store::Prepared;
 use driftlock::attestation::{AttestationStore, PromptSpec};
@@ -16,18 +17,18 @@ use driftlock::text::Text;
 use tempfile::TempDir;
 
 /// How many records, entries or baselines there are where an operation's cost could depend on it.
-const PREPARED: usize = 10_000;
+const PREPARED: usize = 1000;
 /// Records and entries of one task.
 const OF_ONE_TASK: usize = 10;
 
 /// One operation, ready to be repeated. It panics if it doesn't succeed.
 pub(crate) type Operation = Box<dyn FnMut()>;
 
-/// An operation's name, and the function that makes it ready.
-type Prepare = (&'static str, fn() -> Operation);
+/// An operation's name, and what makes it ready.
+type Named = (&'static str, fn() -> Operation);
 
 /// Every operation.
-pub(crate) const OPERATIONS: &[Prepare] = &[
+pub(crate) const OPERATIONS: &[Named] = &[
     ("hash_prompt", hash_prompt),
     ("lease_acquire_release", lease_acquire_release),
     ("lease_renew", lease_renew),
@@ -60,6 +61,11 @@ const DURABILITY: Durability = Durability::Process;
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
+}
+
+/// A checkpoint in the background may be in the way for a moment.
+fn patience() -> Patience {
+    Patience::lasting(Duration::from_secs(3600))
 }
 
 /// A clock that stands still, so that the same is done in each run.
@@ -109,7 +115,7 @@ fn attestations() -> (TempDir, AttestationStore) {
     let folder = folder();
     let store = AttestationStore::new(folder.path(), clock());
     let prompts: Vec<Prepared> = (0..PREPARED).map(|number| prompt(number / OF_ONE_TASK)).collect();
-    store.attest(&prompts.iter().collect::<Vec<_>>(), DURABILITY, Patience::Now).expect("attestations");
+    store.attest(&prompts.iter().collect::<Vec<_>>(), DURABILITY, patience()).expect("attestations");
     (folder, store)
 }
 
@@ -117,14 +123,14 @@ fn attestations() -> (TempDir, AttestationStore) {
 fn ledger() -> (TempDir, LedgerStore) {
     let folder = folder();
     let store = LedgerStore::new(folder.path(), clock());
-    store.initialize(DURABILITY, Patience::Now).expect("a folder");
+    store.initialize(DURABILITY, patience()).expect("a folder");
     let transitions: Vec<Transition> = (0..PREPARED).map(|number| transition(number / OF_ONE_TASK)).collect();
-    store.append(&transitions.iter().collect::<Vec<_>>(), DURABILITY, Patience::Now).expect("entries");
+    store.append(&transitions.iter().collect::<Vec<_>>(), DURABILITY, patience()).expect("entries");
     (folder, store)
 }
 
 fn attest(store: &AttestationStore, prompt: &Prepared, is_first: bool) {
-    let answers = store.attest(&[prompt], DURABILITY, Patience::Now).expect("an attestation");
+    let answers = store.attest(&[prompt], DURABILITY, patience()).expect("an attestation");
     assert!(answers[0].error.is_none() && answers[0].baseline_hash.is_none() == is_first);
 }
 
@@ -141,9 +147,9 @@ fn lease_acquire_release() -> Operation {
         let _ = &folder;
         number += 1;
         let (task, phase) = (task(number % 1000), "PLAN".into());
-        let acquired = manager.acquire(&task, &phase, Patience::Now).expect("an answer");
+        let acquired = manager.acquire(&task, &phase, patience()).expect("an answer");
         assert!(matches!(acquired, Acquisition::Acquired(_)));
-        assert!(manager.release(&task, &phase, Patience::Now).expect("an answer"));
+        assert!(manager.release(&task, &phase, patience()).expect("an answer"));
     })
 }
 
@@ -152,7 +158,7 @@ fn with_lease(caller: &str, mut work: impl FnMut(&LeaseManager, &Text, &Text) + 
     let folder = folder();
     let holder = leases(folder.path(), "holder");
     let (task, phase): (Text, Text) = ("TASK".into(), "PLAN".into());
-    let acquired = holder.acquire(&task, &phase, Patience::Now).expect("an answer");
+    let acquired = holder.acquire(&task, &phase, patience()).expect("an answer");
     assert!(matches!(acquired, Acquisition::Acquired(_)));
     let caller = leases(folder.path(), caller);
     Box::new(move || {
@@ -163,20 +169,20 @@ fn with_lease(caller: &str, mut work: impl FnMut(&LeaseManager, &Text, &Text) + 
 
 fn lease_renew() -> Operation {
     with_lease("holder", |manager, task, phase| {
-        let renewal = manager.renew(task, phase, Patience::Now).expect("an answer");
+        let renewal = manager.renew(task, phase, patience()).expect("an answer");
         assert!(matches!(renewal, Renewal::Renewed { .. }));
     })
 }
 
 fn lease_holds() -> Operation {
     with_lease("holder", |manager, task, phase| {
-        assert!(manager.holds(task, phase, Patience::Now).expect("an answer"));
+        assert!(manager.holds(task, phase, patience()).expect("an answer"));
     })
 }
 
 fn lease_refused() -> Operation {
     with_lease("another", |manager, task, phase| {
-        let refused = manager.acquire(task, phase, Patience::Now).expect("an answer");
+        let refused = manager.acquire(task, phase, patience()).expect("an answer");
         assert!(matches!(refused, Acquisition::Held { .. }));
     })
 }
@@ -203,34 +209,33 @@ fn attest_repeated() -> Operation {
 
 fn attestation_history() -> Operation {
     let (folder, store) = attestations();
-    store.stats(Patience::lasting(std::time::Duration::from_secs(60))).expect("statistics");
+    store.stats(patience()).expect("statistics");
     let mut number = 0;
     Box::new(move || {
         let _ = &folder;
         number += 1;
-        let history = store.history(&task(number % (PREPARED / OF_ONE_TASK)), Patience::Now);
+        let history = store.history(&task(number % (PREPARED / OF_ONE_TASK)), patience());
         assert_eq!(history.expect("a history").len(), OF_ONE_TASK);
     })
 }
 
 fn attestation_stats() -> Operation {
     let (folder, store) = attestations();
-    store.stats(Patience::lasting(std::time::Duration::from_secs(60))).expect("statistics");
+    store.stats(patience()).expect("statistics");
     Box::new(move || {
         let _ = &folder;
-        assert_eq!(store.stats(Patience::Now).expect("statistics").total_attestations, PREPARED as u64);
+        assert_eq!(store.stats(patience()).expect("statistics").total_attestations, PREPARED as u64);
     })
 }
 
 fn attestation_open() -> Operation {
     let (folder, _) = attestations();
     let prompt = prompt(0);
-    let patience = Patience::lasting(std::time::Duration::from_secs(3600));
     Box::new(move || {
         let store = AttestationStore::new(folder.path(), clock());
-        let answers = store.attest(&[&prompt], DURABILITY, patience).expect("an attestation");
+        let answers = store.attest(&[&prompt], DURABILITY, patience()).expect("an attestation");
         assert!(answers[0].baseline_hash.is_some());
-        assert!(store.stats(patience).expect("statistics").total_attestations > PREPARED as u64);
+        assert!(store.stats(patience()).expect("statistics").total_attestations > PREPARED as u64);
     })
 }
 
@@ -240,39 +245,37 @@ fn ledger_append() -> Operation {
     Box::new(move || {
         let _ = &folder;
         number += 1;
-        let lines = store.append(&[&transition(number)], DURABILITY, Patience::Now).expect("an entry");
+        let lines = store.append(&[&transition(number)], DURABILITY, patience()).expect("an entry");
         assert_eq!(lines.len(), 1);
     })
 }
 
 fn ledger_history() -> Operation {
     let (folder, store) = ledger();
-    store.stats(Patience::lasting(std::time::Duration::from_secs(60))).expect("statistics");
+    store.stats(patience()).expect("statistics");
     let mut number = 0;
     Box::new(move || {
         let _ = &folder;
         number += 1;
-        let history = store.history(&task(number % (PREPARED / OF_ONE_TASK)), Patience::Now);
+        let history = store.history(&task(number % (PREPARED / OF_ONE_TASK)), patience());
         assert_eq!(history.expect("a history").len(), OF_ONE_TASK);
     })
 }
 
 fn ledger_verify() -> Operation {
     let (folder, store) = ledger();
-    let patience = Patience::lasting(std::time::Duration::from_secs(3600));
     Box::new(move || {
         let _ = &folder;
-        let found = store.verify(patience).expect("a verification");
+        let found = store.verify(patience()).expect("a verification");
         assert!(found.is_valid() && found.entries_checked == PREPARED as u64);
     })
 }
 
 fn ledger_open() -> Operation {
     let (folder, _) = ledger();
-    let patience = Patience::lasting(std::time::Duration::from_secs(3600));
     Box::new(move || {
         let store = LedgerStore::new(folder.path(), clock());
-        assert_eq!(store.stats(patience).expect("statistics").total_entries, PREPARED as u64);
+        assert_eq!(store.stats(patience()).expect("statistics").total_entries, PREPARED as u64);
     })
 }
 
