@@ -39,6 +39,8 @@ const FILES = ['prompt_attestations.jsonl', 'prompt_baselines.json', 'prompt_bas
 /** @type {Set<string>} */
 const folders = new Set()
 process.on('exit', removeAll)
+// Gigabytes are not to stay behind when somebody interrupts the run.
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130))
 
 /** An empty folder, below `DRIFTLOCK_BENCH_FOLDER` or the system's folder for temporary files. */
 export function makeFolder() {
