@@ -44,7 +44,8 @@ export function start(job, argument) {
     execArgv: ['--expose-gc'],
     serialization: 'advanced',
   })
-  const ended = once(child, 'exit').then(([code, signal]) => {
+  // A process may be gone before its last message has been read: all are only when the channel has closed as well.
+  const ended = Promise.all([once(child, 'exit'), once(child, 'disconnect')]).then(([[code, signal]]) => {
     throw new Error(`a process for ${job} ended with ${signal ?? code} and without an answer`)
   })
   const expect = (/** @type {string} */ type) =>
