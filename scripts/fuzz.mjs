@@ -1,11 +1,12 @@
 // Fuzzes what reads files that others write: npm run fuzz -- [--seconds N] [--target NAME]... [--keep FOLDER]
 //
 // libFuzzer, by the crate libfuzzer-sys, with coverage from the stable compiler's own pass: no nightly, hence no
-// address sanitizer; the crate's unsafe code is the FFI alone. Each target runs for N seconds (60) on one core, from
-// the seeds in fuzz/seeds. What it finds stays in FOLDER (a temporary one): --keep goes on where it was left.
-import { spawnSync } from 'node:child_process'
+// address sanitizer; the crate's unsafe code is the FFI alone. Each target runs for N seconds (60) on one core, as many
+// at a time as there are cores, from the seeds in fuzz/seeds. What it finds stays in FOLDER (a temporary one): --keep
+// goes on where it was left.
+import { execFile, spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -40,23 +41,31 @@ const built = spawnSync('cargo', ['build', '--release', '--locked', '--target', 
 if (built.status !== 0) process.exit(built.status ?? 1)
 
 const kept = values.keep ?? mkdtempSync(join(tmpdir(), 'driftlock-fuzz-'))
+const queue = [...values.target]
 let failed = false
-for (const name of values.target) {
+
+/** Runs one target to its end, and tells how it went. */
+function fuzz(name) {
   const corpus = join(kept, name)
   mkdirSync(corpus, { recursive: true })
   cpSync(join(folder, 'seeds', name), corpus, { recursive: true })
-  const run = spawnSync(
-    join(target, host, 'release', name),
-    [corpus, `-max_total_time=${values.seconds}`, '-print_final_stats=1', `-artifact_prefix=${join(kept, name)}-`],
-    { encoding: 'utf8', maxBuffer: 1 << 30 },
-  )
-  const executions = /number_of_executed_units: (\d+)/.exec(run.stderr)?.[1] ?? '?'
-  const coverageAtEnd = run.stderr.match(/cov: \d+ ft: \d+/g)?.at(-1) ?? ''
-  const good = run.status === 0
-  console.log(`${name}: ${good ? 'nothing found' : 'FAILED'}, ${executions} executions, ${coverageAtEnd}`)
-  if (!good) console.log(run.stderr.slice(-6000))
-  failed ||= !good
+  const options = [`-max_total_time=${values.seconds}`, '-print_final_stats=1', `-artifact_prefix=${join(kept, name)}-`]
+  return new Promise((resolve) => {
+    execFile(join(target, host, 'release', name), [corpus, ...options], { maxBuffer: 1 << 30 }, (error, _, log) => {
+      const executions = /number_of_executed_units: (\d+)/.exec(log)?.[1] ?? '?'
+      const coverageAtEnd = log.match(/cov: \d+ ft: \d+/g)?.at(-1) ?? ''
+      console.log(`${name}: ${error ? 'FAILED' : 'nothing found'}, ${executions} executions, ${coverageAtEnd}`)
+      if (error) console.log(log.slice(-6000))
+      failed ||= error !== null
+      resolve()
+    })
+  })
 }
+
+const runner = async () => {
+  for (let name = queue.shift(); name; name = queue.shift()) await fuzz(name)
+}
+await Promise.all(Array.from({ length: availableParallelism() }, runner))
 if (failed) console.log(`The inputs are in ${kept}`)
 else if (!values.keep) rmSync(kept, { recursive: true, force: true })
 process.exit(failed ? 1 : 0)

@@ -1,6 +1,7 @@
-// Runs the storms: many processes, killed and stopped at random, and checks of what they leave behind.
+// Runs the storms: many processes, killed and stopped at random, and checks of what they leave behind; then a minute
+// of each fuzz target.
 //
-//   npm run test:storm [-- [--short] [options of vitest]]
+//   npm run test:storm [-- [--short] [options of vitest]]     with options of vitest, without the fuzz targets
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { root, run } from './lib.mjs'
@@ -19,3 +20,4 @@ run(process.execPath, [
   root,
   ...options,
 ])
+if (options.length === 0) run(process.execPath, [join(root, 'scripts/fuzz.mjs')])

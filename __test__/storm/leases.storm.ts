@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { Peer, type PeerContext } from '../helpers/peer.js'
-import { sleep } from '../helpers/wait.js'
+import { sleep, until } from '../helpers/wait.js'
 import { makeWorkspace, openDatabase, openLeases } from '../helpers/workspace.js'
 import { type Call, checkLeases, parseCalls } from './lease-log.js'
 import { nanoseconds, quantile, random, scaled, spread, tell } from './weather.js'
@@ -150,23 +150,25 @@ async function storm(root: string, keys: number, seconds: number, { careless = f
     const name = `p${incarnations++}`
     const log = { path: join(root, `${name}.log`) }
     const peer = await Peer.start()
+    // It may be killed before it gets to make it.
+    writeFileSync(log.path, '')
     logs.push(log)
-    const answer = peer.run(work, { root, log: log.path, name, keys, until, careless })
+    const answer = peer.run(work, { root, log: log.path, name, keys, until: end, careless })
     answer.catch(() => {})
     return { peer, log, answer }
   }
   // Processes take a while to start.
-  let until = nanoseconds() + 600e9
+  let end = nanoseconds() + 600e9
   const peers = await Peer.startMany(10)
-  until = nanoseconds() + seconds * 1e9
+  end = nanoseconds() + seconds * 1e9
   const steady = peers.map((peer, i) => {
     const log = { path: join(root, `steady${i}.log`) }
     logs.push(log)
-    const answer = peer.run(work, { root, log: log.path, name: `steady${i}`, keys, until, careless })
+    const answer = peer.run(work, { root, log: log.path, name: `steady${i}`, keys, until: end, careless })
     answer.catch(() => {})
     return answer
   })
-  const left = (): number => (until - nanoseconds()) / 1e6
+  const left = (): number => (end - nanoseconds()) / 1e6
   let [kills, stops] = [0, 0]
 
   const killing = async (): Promise<void> => {
@@ -178,15 +180,19 @@ async function storm(root: string, keys: number, seconds: number, { careless = f
       kills++
     }
   }
-  // One at a time: whoever is stopped amid a transaction stops all who write, and 5 s of that is an error.
+  // One at a time, and the next only once this one has got on: whoever is stopped amid a transaction stops all who
+  // write, and 5 s of that is an error.
   const stopping = async (): Promise<void> => {
     const victims = await Promise.all([launch(), launch(), launch()])
     while (left() > 1500) {
-      const { peer } = victims[random(0, 3)]!
+      const { peer, log } = victims[random(0, 3)]!
       peer.child.kill('SIGSTOP')
       await sleep(Math.min(random(50, 3000), left() - 1000))
+      const written = (): number => statSync(log.path).size
+      const before = written()
       peer.child.kill('SIGCONT')
       stops++
+      await until(() => written() > before || left() < 1000, 'who was stopped gets on')
       await sleep(random(100, 600))
     }
     await Promise.all(victims.map(({ answer }) => answer))
