@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use driftlock::attestation::BaselineUpdate;
 use driftlock::clock::ManualClock;
 use driftlock::durability::Durability;
 use driftlock::lease::{Acquisition, LeaseManager, LeaseOptions, Patience};
@@ -14,6 +15,8 @@ use super::{attestations, ledger, shim};
 
 /// Says which durability a job asks for.
 const DURABILITY: &str = "FAULT_DURABILITY";
+/// How many processes write at the same time.
+const WRITERS: usize = 2;
 const START_MS: i64 = 1_767_225_600_000;
 
 fn patience() -> Patience {
@@ -33,20 +36,38 @@ fn acknowledge(folder: &Path, what: &str) {
     std::fs::create_dir(folder.join("acknowledged").join(what)).unwrap();
 }
 
+/// What this writer's tasks are called.
+fn writer() -> String {
+    std::env::var(shim::WRITER).unwrap()
+}
+
+/// Makes a task's name so long that not many fit into a page.
+fn task(name: &str) -> String {
+    format!("{name}-{}", "x".repeat(3000))
+}
+
 /// Attests, resets and appends, with a mark for each answer.
 pub(crate) fn write_files() {
-    let (folder, durability) = (shim::job_folder(), asked());
-    std::fs::create_dir(folder.join("acknowledged")).unwrap();
+    let (folder, durability, writer) = (shim::job_folder(), asked(), writer());
+    std::fs::create_dir_all(folder.join("acknowledged")).unwrap();
     let root = folder.join("workspace");
     let (prompts, ledger) = (attestations::store(&root), ledger::store(&root));
     prompts.initialize(durability, patience()).unwrap();
-    let long = "x".repeat(3000);
-    for number in 0..20 {
-        let task = format!("{number}-{long}");
+    for number in 0..20 / WRITERS {
+        let name = format!("{writer}.{number}");
+        let task = task(&name);
         let prompt = attestations::prompt(&task, "1");
         let answer = prompts.attest(&[&prompt], durability, patience()).unwrap().pop().unwrap();
         assert!(answer.error.is_none(), "{answer:?}");
-        acknowledge(&folder, &format!("baseline {number}"));
+        acknowledge(&folder, &format!("baseline {name}"));
+        if number % 2 == 0 {
+            let hash = attestations::prompt(&task, "2").hash.into();
+            let update = BaselineUpdate::default();
+            prompts
+                .reset(&task.clone().into(), &"VERIFY".into(), &hash, update, durability, patience())
+                .unwrap();
+            acknowledge(&folder, &format!("reset {name}"));
+        }
         let line = ledger.append(&[&ledger::step(&task, "PLAN")], durability, patience()).unwrap().concat();
         let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
         acknowledge(&folder, &format!("entry {}", entry["entry_hash"].as_str().unwrap()));
@@ -55,11 +76,12 @@ pub(crate) fn write_files() {
 
 /// Acquires, with a mark for each token.
 pub(crate) fn write_leases() {
-    let folder = shim::job_folder();
-    std::fs::create_dir(folder.join("acknowledged")).unwrap();
+    let (folder, writer) = (shim::job_folder(), writer());
+    std::fs::create_dir_all(folder.join("acknowledged")).unwrap();
     let manager = open(&folder.join("workspace"), &Arc::new(ManualClock::new(START_MS)), asked());
-    for number in 0..20 {
-        acknowledge(&folder, &format!("token {} {number}", acquire(&manager, &format!("{number}"))));
+    for number in 0..20 / WRITERS {
+        let name = format!("{writer}.{number}");
+        acknowledge(&folder, &format!("token {} {name}", acquire(&manager, &name)));
     }
 }
 
@@ -76,12 +98,11 @@ fn acquire(manager: &LeaseManager, task: &str) -> i64 {
     }
 }
 
-/// Runs a job, and gives each state that a power cut could leave to `check`, with what was acknowledged before it.
+/// Runs a job in several processes, and gives each state that a power cut could leave to `check`, with what was acknowledged before it.
 fn each_cut(job: &str, durability: &str, check: impl Fn(&Path, &BTreeSet<String>, bool)) {
     let folder = shim::folder();
     let record = tempfile::NamedTempFile::new().unwrap();
-    let environment = [("FAULT_RECORD", record.path().to_str().unwrap()), (DURABILITY, durability)];
-    shim::check_output(&shim::start_job(job, folder.path(), &environment));
+    shim::record_jobs(job, folder.path(), record.path(), WRITERS, &[(DURABILITY, durability)]);
     let made = operations(record.path());
     assert!(made.iter().any(Operation::is_sync), "nothing was synced");
     let rounds = if shim::is_long() { 20 } else { 1 };
@@ -126,20 +147,21 @@ fn check_files(root: &Path, acknowledged: &BTreeSet<String>, is_clean: bool, all
         assert!(store.verify(patience()).unwrap().is_valid());
     }
     let prompts = attestations::store(root);
-    let long = "x".repeat(3000);
     for mark in acknowledged.iter().filter(|_| all) {
         match mark.split_once(' ').unwrap() {
             ("entry", hash) => {
                 assert!(content.contains(&format!("\"entry_hash\":\"{hash}\"")), "{hash} is lost");
             }
-            (_, number) => {
-                let prompt = attestations::prompt(&format!("{number}-{long}"), "2");
+            (kind, name) => {
+                // Against the prompt of a reset baseline there is no drift, against that of the first one there is.
+                let prompt = attestations::prompt(&task(name), if kind == "reset" { "2" } else { "3" });
                 let answer =
                     prompts.attest(&[&prompt], Durability::Process, patience()).unwrap().pop().unwrap();
                 assert!(
-                    answer.error.is_none() && answer.drift.is_drift(),
-                    "baseline {number} is lost: {answer:?}"
+                    answer.error.is_none() && answer.baseline_hash.is_some(),
+                    "baseline {name} is lost: {answer:?}"
                 );
+                assert_eq!(answer.drift.is_drift(), kind != "reset", "{mark}: {answer:?}");
             }
         }
     }
@@ -161,11 +183,7 @@ fn with_sync_files_keep_all_that_was_acknowledged() {
 fn without_sync_files_are_valid_or_mended() {
     let folder = shim::folder();
     let record = tempfile::NamedTempFile::new().unwrap();
-    shim::check_output(&shim::start_job(
-        "power-files",
-        folder.path(),
-        &[("FAULT_RECORD", record.path().to_str().unwrap())],
-    ));
+    shim::record_jobs("power-files", folder.path(), record.path(), WRITERS, &[]);
     let made = operations(record.path());
     assert!(!made.iter().any(Operation::is_sync), "something was synced");
     let mut chance = Chance(7);

@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -35,6 +36,16 @@ static size_t folder_length;
 static volatile int32_t *control;
 static int recording = -1;
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+
+// One recorded operation at a time, among the threads of all processes that share the record.
+static void begin_turn(void) {
+  pthread_mutex_lock(&turn);
+  syscall(SYS_flock, recording, LOCK_EX);
+}
+static void end_turn(void) {
+  syscall(SYS_flock, recording, LOCK_UN);
+  pthread_mutex_unlock(&turn);
+}
 
 __attribute__((constructor)) static void start(void) {
   folder = getenv("FAULT_FOLDER");
@@ -108,13 +119,13 @@ static int open_at(int at, const char *path, int flags, mode_t mode) {
   int ours = below(path);
   FAIL_IF_DUE(OPEN, ours);
   if (!ours || recording < 0) return (int)syscall(SYS_openat, at, path, flags, mode);
-  pthread_mutex_lock(&turn);
+  begin_turn();
   int is_new = (flags & O_CREAT) && syscall(SYS_access, path, F_OK) != 0;
   int fd = (int)syscall(SYS_openat, at, path, flags, mode);
   int error = errno;
   if (fd >= 0 && is_new) record(DO_CREATE, inode_of(fd), 0, path, NULL, NULL, 0);
   if (fd >= 0 && !is_new && (flags & O_TRUNC)) record(DO_TRUNCATE, inode_of(fd), 0, path, NULL, NULL, 0);
-  pthread_mutex_unlock(&turn);
+  end_turn();
   errno = error;
   return fd;
 }
@@ -149,7 +160,7 @@ static ssize_t write_at(int fd, const void *data, size_t length, off_t offset) {
   int recorded = ours && recording >= 0;
   off_t start = offset;
   if (recorded) {
-    pthread_mutex_lock(&turn);
+    begin_turn();
     struct stat status;
     if (start < 0 || (fcntl(fd, F_GETFL) & O_APPEND)) start = fstat(fd, &status) == 0 ? status.st_size : 0;
     if (offset < 0 && !(fcntl(fd, F_GETFL) & O_APPEND)) start = syscall(SYS_lseek, fd, 0, SEEK_CUR);
@@ -158,7 +169,7 @@ static ssize_t write_at(int fd, const void *data, size_t length, off_t offset) {
   error = errno;
   if (recorded) {
     if (written > 0) record(DO_WRITE, inode_of(fd), (uint64_t)start, path, NULL, data, (uint64_t)written);
-    pthread_mutex_unlock(&turn);
+    end_turn();
   }
   errno = error;
   return written;
@@ -199,12 +210,12 @@ int ftruncate64(int fd, off_t length) {
   int ours = folder && path_of(fd, path);
   FAIL_IF_DUE(TRUNCATE, ours);
   int recorded = ours && recording >= 0;
-  if (recorded) pthread_mutex_lock(&turn);
+  if (recorded) begin_turn();
   int result = (int)syscall(SYS_ftruncate, fd, length);
   int error = errno;
   if (recorded) {
     if (result == 0) record(DO_TRUNCATE, inode_of(fd), (uint64_t)length, path, NULL, NULL, 0);
-    pthread_mutex_unlock(&turn);
+    end_turn();
   }
   errno = error;
   return result;
@@ -218,11 +229,11 @@ static int sync_it(int fd, long call) {
   int recorded = ours && recording >= 0;
   if (!recorded) return (int)syscall(call, fd);
   // The replayed disk is all that has to be in sync.
-  pthread_mutex_lock(&turn);
+  begin_turn();
   struct stat status;
   int is_folder = fstat(fd, &status) == 0 && S_ISDIR(status.st_mode);
   record(is_folder ? DO_SYNC_FOLDER : DO_SYNC, status.st_ino, 0, path, NULL, NULL, 0);
-  pthread_mutex_unlock(&turn);
+  end_turn();
   return 0;
 }
 int fsync(int fd) { return sync_it(fd, SYS_fsync); }
@@ -233,12 +244,12 @@ int fdatasync(int fd) { return sync_it(fd, SYS_fdatasync); }
     int ours_ = below(path);                                    \
     FAIL_IF_DUE(class, ours_);                                  \
     int recorded_ = ours_ && recording >= 0;                    \
-    if (recorded_) pthread_mutex_lock(&turn);                   \
+    if (recorded_) begin_turn();                   \
     int result_ = (int)(call);                                  \
     int error_ = errno;                                         \
     if (recorded_) {                                            \
       if (result_ == 0) record(what, 0, 0, path, other, NULL, 0); \
-      pthread_mutex_unlock(&turn);                              \
+      end_turn();                              \
     }                                                           \
     errno = error_;                                             \
     return result_;                                             \

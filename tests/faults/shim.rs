@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// Names the job that a copy of this test does.
 pub(crate) const JOB: &str = "FAULT_JOB";
+
+/// Names the process among those that do the same job.
+pub(crate) const WRITER: &str = "FAULT_WRITER";
 
 /// A kind of file operation, as the shim numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,32 @@ pub(crate) fn start_job(name: &str, folder: &Path, environment: &[(&str, &str)])
         .envs(environment.iter().copied())
         .output()
         .unwrap()
+}
+
+/// Runs a job in several processes at once, each with its own value of the variable [`WRITER`], and fails if one does.
+/// What they do with files is written down in `record`, in the order in which it happened.
+pub(crate) fn record_jobs(
+    name: &str,
+    folder: &Path,
+    record: &Path,
+    writers: usize,
+    environment: &[(&str, &str)],
+) {
+    let start = |writer: usize| {
+        job_command(name, folder)
+            .env("LD_PRELOAD", library())
+            .env("FAULT_RECORD", record)
+            .env(WRITER, writer.to_string())
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let children: Vec<_> = (0..writers).map(start).collect();
+    for child in children {
+        check_output(&child.wait_with_output().unwrap());
+    }
 }
 
 /// A process that does a job on the files below `folder`, without the shim.
