@@ -106,7 +106,8 @@ fn repaired(mut content: Vec<u8>) -> Vec<u8> {
     if start == content.len() {
         return content;
     }
-    if serde_json::from_slice::<IgnoredAny>(&content[start..]).is_ok() {
+    let line = &content[start..];
+    if line.len() <= LONGEST_LINE && serde_json::from_slice::<IgnoredAny>(line).is_ok() {
         content.push(b'\n');
     } else {
         content.truncate(start);
