@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use napi::bindgen_prelude::{Either, JsObjectValue, JsValue, Object, Unknown, Utf16String};
-use napi::{JsString, ValueType, sys};
+use napi::{Env, JsString, ValueType, sys};
 
 use crate::attestation::spec::Optional;
 use crate::durability::Durability;
@@ -208,6 +208,11 @@ impl<'env> Fields<'env> {
             Some(value) => text(value, name).map(Optional::Text),
         }
     }
+}
+
+/// Whether this thread still runs JavaScript: one that is being ended reads no properties.
+pub(super) fn runs_javascript(env: &Env) -> bool {
+    Object::new(env).is_ok_and(|object| object.has_named_property("any").is_ok())
 }
 
 /// Drops what a getter of the caller's object has thrown: it would else be thrown at the end of the call.

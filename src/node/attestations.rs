@@ -8,7 +8,9 @@ use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Unknown};
 use napi_derive::napi;
 
-use super::arguments::{Fields, JsText, js_text, non_empty_text, phase, storage_options, text, text_list};
+use super::arguments::{
+    Fields, JsText, js_text, non_empty_text, phase, runs_javascript, storage_options, text, text_list,
+};
 use super::call::{PATIENCE, Pending, at_once, settled};
 use super::errors::{Family, to_js};
 use super::json::{Json, parse_lines};
@@ -194,7 +196,14 @@ impl PromptAttestationManager {
     ) -> napi::Result<PromiseRaw<'env, DriftAnalysis>> {
         let prompt = match prompt_spec(spec) {
             Ok(spec) => Prepared::new(spec),
-            Err(error) => return settled(env, Family::Attestation, Ok(DriftAnalysis::not_hashed(&error))),
+            Err(error) => {
+                // In a thread that is being ended nothing can be read, which says nothing about the prompt.
+                if runs_javascript(env) {
+                    let message = "A prompt could not be hashed and was not attested";
+                    log::warning(message, &[("code", error.code()), ("error", &error.to_string())]);
+                }
+                return settled(env, Family::Attestation, Ok(DriftAnalysis::not_hashed(&error)));
+            }
         };
         let (Attestations { store, lane }, durability) = (&*self.shared, self.durability);
         let now = || store.attest(&[&prompt], durability, Patience::Now).map(|mut answers| answers.pop());
@@ -299,8 +308,6 @@ impl PromptAttestationManager {
 
 impl DriftAnalysis {
     fn not_hashed(error: &Error) -> Self {
-        let message = "A prompt could not be hashed and was not attested";
-        log::warning(message, &[("code", error.code()), ("error", &error.to_string())]);
         Self {
             has_drift: false,
             baseline_hash: None,
