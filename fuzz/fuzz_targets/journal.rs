@@ -65,16 +65,19 @@ impl Model {
             }
         }
         let rest = &content[start..];
-        if !rest.is_empty()
-            && rest.len() <= LONGEST_LINE
-            && serde_json::from_slice::<IgnoredAny>(rest).is_ok()
-        {
+        if is_whole(rest) {
             lines.push((start as u64, rest.to_vec()));
             self.ends.push(content.len());
         }
         lines.retain(|(_, line)| !line.trim_ascii().is_empty());
         lines
     }
+}
+
+/// Whether what has no line end is a line all the same.
+fn is_whole(line: &[u8]) -> bool {
+    line.len() <= LONGEST_LINE
+        && std::str::from_utf8(line).is_ok_and(|line| serde_json::from_str::<IgnoredAny>(line).is_ok())
 }
 
 /// A line of up to `LONGEST_LINE` bytes is given as it is; of one that doesn't fit a piece more, only the beginning.
@@ -106,8 +109,7 @@ fn repaired(mut content: Vec<u8>) -> Vec<u8> {
     if start == content.len() {
         return content;
     }
-    let line = &content[start..];
-    if line.len() <= LONGEST_LINE && serde_json::from_slice::<IgnoredAny>(line).is_ok() {
+    if is_whole(&content[start..]) {
         content.push(b'\n');
     } else {
         content.truncate(start);
