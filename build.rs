@@ -1,12 +1,12 @@
-//! Compiles the C part of the shim for database locks and, for the binding, sets the linker flags that Node-API needs.
+//! Compiles the C part of the shim between SQLite and the system and, for the binding, sets the linker flags that Node-API needs.
 
 fn main() {
-    println!("cargo:rerun-if-changed=src/sqlite/ofd_locks.c");
+    println!("cargo:rerun-if-changed=src/sqlite/vfs_shim.c");
     if std::env::var("CARGO_CFG_UNIX").is_ok() {
         cc::Build::new()
-            .file("src/sqlite/ofd_locks.c")
+            .file("src/sqlite/vfs_shim.c")
             .warnings_into_errors(true)
-            .compile("driftlock_ofd_locks");
+            .compile("driftlock_vfs_shim");
     }
     #[cfg(feature = "node")]
     napi_build::setup();

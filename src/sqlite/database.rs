@@ -313,7 +313,7 @@ mod tests {
     use super::*;
 
     fn opened(folder: &Path) -> Arc<Database> {
-        super::super::lock_shim::install();
+        super::super::vfs_shim::install();
         let database = Database::open(&folder.join("file.db"), true).unwrap();
         database
             .with_connections(|writer, reader| {

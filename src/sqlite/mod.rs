@@ -2,7 +2,7 @@
 //!
 //! The file belongs to the whole application, whose own copy of SQLite opens it in the same process. Hence:
 //!
-//! - [`lock_shim`] gives our copy locks that the other copy can't drop;
+//! - [`vfs_shim`] gives our copy locks that the other copy can't drop;
 //! - [`registry`] keeps one pair of connections for each database and process, and closes them only when that drops
 //!   none of the other copy's locks ([`descriptors`]);
 //! - [`database`] is that pair: one connection writes, the other reads and checkpoints;
@@ -16,11 +16,11 @@ mod database;
 mod descriptors;
 mod failure;
 mod housekeeping;
-mod lock_shim;
 mod preparation;
 mod registry;
 mod start_lock;
 mod transaction;
+mod vfs_shim;
 
 pub(crate) use database::{Borrowed, Database, Unavailable};
 pub(crate) use failure::Failure;

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::database::Database;
 use super::failure::Failure;
-use super::lock_shim;
 use super::preparation::{Preparation, prepare};
+use super::vfs_shim;
 use crate::error::{Error, IoContext, Result};
 use crate::files::FileId;
 
@@ -65,7 +65,7 @@ impl Drop for DatabaseHandle {
 ///
 /// Waits up to 5 s for other processes that prepare it too or are in the way; needs no write lock if all is in place.
 pub(crate) fn open(path: &Path, missing: Missing, preparation: &dyn Preparation) -> Result<DatabaseHandle> {
-    lock_shim::install();
+    vfs_shim::install();
     let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
     close_deleted();
     let handle = attach(path, missing)?;

@@ -179,6 +179,22 @@ ssize_t write(int fd, const void *data, size_t length) { return write_at(fd, dat
 ssize_t pwrite(int fd, const void *data, size_t length, off_t at) { return write_at(fd, data, length, at); }
 ssize_t pwrite64(int fd, const void *data, size_t length, off_t at) { return write_at(fd, data, length, at); }
 
+// As one write of all parts.
+ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) {
+  size_t length = 0;
+  for (int i = 0; i < count; i++) length += parts[i].iov_len;
+  char *data = malloc(length ? length : 1);
+  if (!data) return -1;
+  size_t filled = 0;
+  for (int i = 0; i < count; filled += parts[i].iov_len, i++) memcpy(data + filled, parts[i].iov_base, parts[i].iov_len);
+  ssize_t written = write_at(fd, data, length, at);
+  int error = errno;
+  free(data);
+  errno = error;
+  return written;
+}
+ssize_t pwritev64(int fd, const struct iovec *parts, int count, off_t at) { return pwritev(fd, parts, count, at); }
+
 // What copies in the kernel is made to copy by reads and writes instead, which are seen.
 ssize_t copy_file_range(int in, off_t *in_at, int out, off_t *out_at, size_t length, unsigned flags) {
   (void)in, (void)in_at, (void)out, (void)out_at, (void)length, (void)flags;
