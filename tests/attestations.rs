@@ -146,7 +146,7 @@ fn an_edit_by_hand_counts_at_once() {
     let workspace = Workspace::new();
     let store = workspace.store();
     let first = attest(&store, "a", "1").current_hash;
-    let other = prompt("a", "2").hash;
+    let other = prompt("a", "2").hash().clone();
     replace_in(&workspace.file("prompt_baselines.json"), &first, &other);
     assert!(attest(&store, "a", "1").drift.is_drift());
     assert!(!attest(&store, "a", "2").drift.is_drift());
@@ -155,7 +155,7 @@ fn an_edit_by_hand_counts_at_once() {
 #[test]
 fn older_files_go_on() {
     let workspace = Workspace::new();
-    let hash = prompt("a", "1").hash;
+    let hash = prompt("a", "1").hash().clone();
     workspace.write("prompt_baselines.json", &format!("{{\n  \"a:VERIFY\": \"{hash}\"\n}}"));
     workspace.write("prompt_attestations.jsonl", "{\"task_id\":\"a\",\"drift_detected\":true}\n");
     let store = workspace.store();
@@ -170,7 +170,7 @@ fn a_reset_is_recorded_and_counts() {
     let workspace = Workspace::new();
     let store = workspace.store();
     attest(&store, "a", "1");
-    let hash: Text = prompt("a", "2").hash.into();
+    let hash: Text = prompt("a", "2").hash().as_str().into();
     let update = BaselineUpdate { reason: Some("agreed".into()), ..BaselineUpdate::default() };
     store
         .reset(&"a".into(), &"VERIFY".into(), &hash, update.clone(), Durability::Process, Patience::Now)

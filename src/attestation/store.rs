@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use super::baseline::{self, Baseline};
@@ -22,21 +22,24 @@ use crate::patience::Patience;
 use crate::shared::Shared;
 use crate::text::Text;
 
-/// A prompt with its hash, ready to be attested.
+/// A prompt to be attested, hashed once, by the thread that attests it.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// The prompt.
     pub spec: PromptSpec,
-    /// Its hash.
-    pub hash: String,
+    hash: OnceLock<String>,
 }
 
 impl Prepared {
-    /// Hashes a prompt.
+    /// Takes a prompt; doesn't hash it yet.
     #[must_use]
     pub fn new(spec: PromptSpec) -> Self {
-        let hash = spec.hash();
-        Self { spec, hash }
+        Self { spec, hash: OnceLock::new() }
+    }
+
+    /// The prompt's hash.
+    pub fn hash(&self) -> &String {
+        self.hash.get_or_init(|| self.spec.hash())
     }
 }
 
@@ -134,6 +137,10 @@ impl AttestationStore {
         durability: Durability,
         patience: Patience,
     ) -> Result<Vec<Attestation>> {
+        // Before anything is locked.
+        for prompt in prompts {
+            prompt.hash();
+        }
         let mut files = self.files_for(durability, patience)?;
         let Files { lock, log, updates, baselines, .. } = &mut *files;
         if patience == Patience::Now && baselines.unread().is_ok_and(|bytes| bytes > READ_AT_ONCE) {
@@ -166,14 +173,14 @@ impl AttestationStore {
                 can_be_first = false;
                 None
             });
-            let drift = Drift::between(&prompt.spec, &prompt.hash, known.as_ref());
-            write_record(&mut lines, &prompt.spec, &prompt.hash, known.as_ref(), &drift, &now);
+            let drift = Drift::between(&prompt.spec, prompt.hash(), known.as_ref());
+            write_record(&mut lines, &prompt.spec, prompt.hash(), known.as_ref(), &drift, &now);
             if known.is_none() && can_be_first {
                 new_keys.insert(key.clone(), new.len());
                 new.push((key, first_baseline(prompt, &now)));
             }
             answers.push(Attestation {
-                current_hash: prompt.hash.clone(),
+                current_hash: prompt.hash().clone(),
                 baseline_hash: known.map(|baseline| baseline.hash),
                 drift,
                 error: None,
@@ -210,7 +217,7 @@ impl AttestationStore {
     pub fn unknown(prompt: &Prepared, error: Arc<Error>) -> Attestation {
         warn_of(&error);
         Attestation {
-            current_hash: prompt.hash.clone(),
+            current_hash: prompt.hash().clone(),
             baseline_hash: None,
             drift: Drift { severity: Severity::None, details: None, persona_details: None },
             error: Some(error),
@@ -331,7 +338,7 @@ fn refresh(
 
 fn first_baseline(prompt: &Prepared, now: &str) -> Baseline {
     Baseline {
-        hash: prompt.hash.as_str().into(),
+        hash: prompt.hash().as_str().into(),
         version: 1,
         updated_at: now.into(),
         persona_hash: prompt.spec.persona_hash.non_empty().cloned(),

@@ -88,15 +88,29 @@ pub(super) fn settled<T: ToNapiValue>(
     }
 }
 
+/// How often a call tries again at once. Whoever is in the way mostly needs microseconds, if it is let run.
+const RETRIES: usize = 3;
+
 /// Does the work in the call if nothing of the lane waits, the budget allows it and `now` doesn't have to wait.
 pub(super) fn at_once<J: Send + 'static, T>(
     lane: &Arc<Lane<J>>,
-    now: impl FnOnce() -> Result<T>,
+    now: impl Fn() -> Result<T>,
 ) -> Option<Result<T>> {
     if !lane.is_idle() {
         return None;
     }
-    match budget::spend(now) {
+    let attempts = || {
+        let mut result = now();
+        for _ in 0..RETRIES {
+            match result {
+                Err(error) if would_block(&error) => std::thread::yield_now(),
+                result => return result,
+            }
+            result = now();
+        }
+        result
+    };
+    match budget::spend(attempts) {
         Some(Err(error)) if would_block(&error) => None,
         result => result,
     }

@@ -60,20 +60,20 @@ impl Attested {
             if let Some(error) = &answer.error {
                 check_error(error, root);
                 if found.is_none() {
-                    known.insert(Some(prompt.hash.clone()));
+                    known.insert(Some(prompt.hash().clone()));
                 }
                 continue;
             }
             assert!(known.contains(&found), "{task}: {found:?}, not {known:?}");
-            let is_drift = found.as_ref().is_some_and(|hash| *hash != prompt.hash);
+            let is_drift = found.as_ref().is_some_and(|hash| hash != prompt.hash());
             assert_eq!(answer.drift.is_drift(), is_drift);
-            *known = BTreeSet::from([Some(found.unwrap_or_else(|| prompt.hash.clone()))]);
-            self.records.push((task, prompt.hash.clone()));
+            *known = BTreeSet::from([Some(found.unwrap_or_else(|| prompt.hash().clone()))]);
+            self.records.push((task, prompt.hash().clone()));
         }
     }
 
     fn reset(&mut self, root: &Path, task: &str, context: &str) {
-        let hash = prompt(task, context).hash;
+        let hash = prompt(task, context).hash().clone();
         let update = BaselineUpdate { reason: Some("meant".into()), ..BaselineUpdate::default() };
         let result = self.store.reset(
             &task.into(),

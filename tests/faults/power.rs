@@ -61,7 +61,7 @@ pub(crate) fn write_files() {
         assert!(answer.error.is_none(), "{answer:?}");
         acknowledge(&folder, &format!("baseline {name}"));
         if number % 2 == 0 {
-            let hash = attestations::prompt(&task, "2").hash.into();
+            let hash = attestations::prompt(&task, "2").hash().as_str().into();
             let update = BaselineUpdate::default();
             prompts
                 .reset(&task.clone().into(), &"VERIFY".into(), &hash, update, durability, patience())
