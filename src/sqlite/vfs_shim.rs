@@ -69,7 +69,8 @@ pub(super) fn install() {
 #[cfg(not(unix))]
 pub(super) fn install() {}
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use rusqlite::Connection;
 
