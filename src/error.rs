@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::text::Text;
+
 /// The result of an operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -59,6 +61,51 @@ pub enum Error {
         waited: Duration,
     },
 
+    /// Somebody held a lease for longer than the caller wanted to wait for it.
+    #[error(
+        "the lease of phase {phase} of task {task} is held by {holder}; wait longer, or look at listLeases() for who that is"
+    )]
+    LeaseHeld {
+        /// The task.
+        task: Text,
+        /// The phase.
+        phase: Text,
+        /// Who held it, or was next in the queue for it, last.
+        holder: Text,
+    },
+
+    /// The caller stopped waiting.
+    #[error("waiting for the lease was cancelled")]
+    Cancelled,
+
+    /// A lease that was held is no longer.
+    #[error(
+        "the lease of phase {phase} of task {task} is lost: {cause}; stop the work, or acquire the lease again"
+    )]
+    LeaseLost {
+        /// The task.
+        task: Text,
+        /// The phase.
+        phase: Text,
+        /// What happened.
+        cause: String,
+    },
+
+    /// A fence's lease is not the newest one of its key.
+    #[error(
+        "the lease {lease_id} of phase {phase} of task {task} is no longer the newest: {newer}; nothing was written; stop the work, or acquire the lease again"
+    )]
+    Fenced {
+        /// The task.
+        task: Text,
+        /// The phase.
+        phase: Text,
+        /// The fence's lease.
+        lease_id: String,
+        /// Who has it now.
+        newer: String,
+    },
+
     /// A file lock was not acquired within the limits that the caller set.
     #[error("Failed to acquire lock: {}", .path.display())]
     LockNotAcquired {
@@ -91,6 +138,10 @@ impl Error {
             Self::Database { .. } => "DATABASE",
             Self::Closed => "CLOSED",
             Self::JournalLocked { .. } => "JOURNAL_LOCKED",
+            Self::LeaseHeld { .. } => "LEASE_HELD",
+            Self::Cancelled => "CANCELLED",
+            Self::LeaseLost { .. } => "LEASE_LOST",
+            Self::Fenced { .. } => "FENCED",
             Self::LockNotAcquired { .. } => "LOCK_NOT_ACQUIRED",
             Self::NetworkFileSystem { .. } => "NETWORK_FILE_SYSTEM",
             Self::Defect(_) => "DEFECT",

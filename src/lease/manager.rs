@@ -68,7 +68,7 @@ impl LeaseManager {
 
     /// Ends this agent's lease, also an expired one; says whether there was one.
     pub fn release(&self, task: &Text, phase: &Text, patience: Patience) -> Result<bool> {
-        self.store.release(LeaseKey { task, phase }, self.agent_id(), self.wait(patience)?)
+        self.store.release(LeaseKey { task, phase }, self.agent_id(), None, self.wait(patience)?)
     }
 
     /// Ends all leases of this agent, by whatever manager they were acquired; says how many there were.

@@ -4,6 +4,7 @@
 //! knows who holds what. [`SqliteLeaseStore`] keeps that in the workspace's database, shared by all processes of one
 //! machine.
 
+mod claim;
 mod manager;
 mod model;
 mod patience;
@@ -13,6 +14,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use claim::{Answer, Claim, Claimed, EventKind, Fence, LeaseEvent, ListedLease, OwnedKey, Ticket};
 pub use manager::{LeaseManager, LeaseOptions};
 pub use model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 pub use patience::{Patience, Wait};

@@ -1,5 +1,6 @@
 //! Who holds what, wherever that is kept.
 
+use super::claim::{Answer, Claim, Claimed, Fence, LeaseEvent, ListedLease, Ticket};
 use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 use super::patience::Wait;
 use crate::error::Result;
@@ -21,9 +22,24 @@ pub struct LeaseTerms<'a> {
 ///
 /// A call that can't be done now waits as its [`Wait`] says. A store that can't tell whether it would block treats
 /// [`Patience::Now`](super::Patience::Now) as a call that would.
+///
+/// Those who queue for a key get it in the order in which they came. A claim that others are before is refused while the
+/// key is free, until it has been free for 50 ms for each of them: then they had their chance. Whoever's process is
+/// known to be dead loses its place.
 pub trait LeaseStore: Send + Sync {
-    /// Grants the lease unless somebody holds it who has not expired.
+    /// Grants the lease unless somebody holds it who has not expired, or is waiting for it.
     fn acquire(&self, key: LeaseKey<'_>, terms: LeaseTerms<'_>, wait: Wait<'_>) -> Result<Acquisition>;
+
+    /// Grants all keys of a claim, or queues it, or refuses it.
+    fn claim(&self, claim: &Claim, wait: Wait<'_>) -> Result<Claimed>;
+
+    /// Sees to a queued claim until it is granted, its time is over or it is cancelled, and then answers: with
+    /// [`Error::LeaseHeld`](crate::Error::LeaseHeld) or [`Error::Cancelled`](crate::Error::Cancelled) in the latter
+    /// cases, and with [`Error::Closed`](crate::Error::Closed) if the store is closed meanwhile.
+    fn await_turn(&self, ticket: Ticket, claim: Claim, answer: Answer);
+
+    /// Gives up the place of a queued claim.
+    fn cancel(&self, ticket: Ticket);
 
     /// Extends the holder's lease to the full duration from now, also an expired one that nobody has taken over,
     /// unless it was extended `max_renewals` times before.
@@ -35,17 +51,46 @@ pub trait LeaseStore: Send + Sync {
         wait: Wait<'_>,
     ) -> Result<Renewal>;
 
-    /// Ends the holder's lease, also an expired one; says whether there was one.
-    fn release(&self, key: LeaseKey<'_>, holder: &Text, wait: Wait<'_>) -> Result<bool>;
+    /// Sets the expiry of this very lease to `duration_ms` from now; says whether it is still there. Doing it twice is
+    /// as good as once.
+    fn extend(&self, key: LeaseKey<'_>, lease_id: &str, duration_ms: i64, wait: Wait<'_>) -> Result<bool>;
+
+    /// Ends the holder's lease, also an expired one; says whether there was one. With an id, only if it is this lease.
+    fn release(
+        &self,
+        key: LeaseKey<'_>,
+        holder: &Text,
+        lease_id: Option<&str>,
+        wait: Wait<'_>,
+    ) -> Result<bool>;
 
     /// Ends all leases of the holder, expired ones too; says how many there were.
     fn release_all(&self, holder: &Text, wait: Wait<'_>) -> Result<u64>;
+
+    /// Ends a lease, whoever's it is, and keeps a record of that; the lease, if there was one.
+    fn force_release(
+        &self,
+        key: LeaseKey<'_>,
+        by: &Text,
+        reason: &Text,
+        wait: Wait<'_>,
+    ) -> Result<Option<Lease>>;
+
+    /// Runs `work` while nobody can be granted the fence's key, if the fence's lease is still the newest one of it,
+    /// expired or not; else fails with [`Error::Fenced`](crate::Error::Fenced). Everybody who writes waits meanwhile.
+    fn fenced(&self, fence: &Fence, work: &mut dyn FnMut() -> Result<()>, wait: Wait<'_>) -> Result<()>;
 
     /// The lease for the key, also an expired one. Doesn't wait for writers.
     fn get(&self, key: LeaseKey<'_>, wait: Wait<'_>) -> Result<Option<Lease>>;
 
     /// Whether `holder` has the lease and it has not expired. Doesn't wait for writers.
     fn holds(&self, key: LeaseKey<'_>, holder: &Text, wait: Wait<'_>) -> Result<bool>;
+
+    /// All leases, expired ones too. Doesn't wait for writers.
+    fn list(&self, wait: Wait<'_>) -> Result<Vec<ListedLease>>;
+
+    /// The events after the one of this id, oldest first; those of long ago may be gone. Doesn't wait for writers.
+    fn events_after(&self, id: i64, wait: Wait<'_>) -> Result<Vec<LeaseEvent>>;
 
     /// Figures about all leases.
     fn stats(&self, wait: Wait<'_>) -> Result<LeaseStats>;

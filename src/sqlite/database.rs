@@ -132,6 +132,11 @@ impl Database {
             .map_err(|_| Error::Defect("two kinds of state were attached to one database".to_owned()))
     }
 
+    /// What another module keeps for this database, if it does.
+    pub(crate) fn attached<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.attachment.get()?).downcast().ok()
+    }
+
     /// To be called after each commit, with the writer still held.
     pub(crate) fn after_commit(&self, writer: &Connection) {
         match self.log.due() {

@@ -4,6 +4,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Rows, params};
 use uuid::Uuid;
 
+use super::claims::is_held_by;
+use super::events;
+use super::queue;
 use super::statistics::Figures;
 use super::term::{NewTerm, Now, Term, term_columns};
 use super::tokens;
@@ -11,6 +14,7 @@ use super::upkeep::Upkeep;
 use super::values::{Bound, text};
 use crate::clock::iso_timestamp;
 use crate::durability::Durability;
+use crate::lease::claim::EventKind;
 use crate::lease::model::{Acquisition, Lease, LeaseKey, Renewal};
 use crate::lease::store::LeaseTerms;
 use crate::sqlite::{Failure, WriteTransaction};
@@ -20,16 +24,37 @@ use crate::text::Text;
 #[derive(Debug)]
 enum Found {
     Nothing,
-    Live { holder: Text, remaining_ms: i64 },
-    Expired { held_ms: i64 },
+    Live {
+        holder: Text,
+        remaining_ms: i64,
+    },
+    Expired {
+        holder: Text,
+        token: Option<i64>,
+        held_ms: i64,
+    },
+    /// Free, and waited for.
+    Wanted,
 }
 
 /// What became of an attempt to acquire.
 #[derive(Debug)]
 pub(super) enum Attempt {
     Answer(Acquisition),
+    /// Others wait for the key: a matter for [`claims`](super::claims).
+    Wanted,
     /// The sequence of tokens has to be prepared first, which syncs the disk.
     NeedsTokens,
+}
+
+/// By whom and when something is granted.
+#[derive(Clone, Copy)]
+pub(super) struct Granting<'a> {
+    pub(super) now: Now<'a>,
+    pub(super) durability: Durability,
+    /// The name of this process's presence.
+    pub(super) process: &'a str,
+    pub(super) upkeep: &'a Upkeep,
 }
 
 /// Grants the lease unless it is held.
@@ -39,18 +64,19 @@ pub(super) fn acquire(
     writer: &Connection,
     key: LeaseKey<'_>,
     terms: LeaseTerms<'_>,
-    now: Now<'_>,
-    upkeep: &Upkeep,
-    durability: Durability,
+    granting: Granting<'_>,
 ) -> Result<Attempt, Failure> {
-    let Upkeep { tokens, pending, .. } = upkeep;
+    let Granting { now, durability, upkeep, .. } = granting;
     // The last row is there for any key: a statement that has more to say keeps its snapshot, and the write lock is
     // given only to who reads the newest one. So what was found still holds under the lock.
     let mut look = writer.prepare_cached(concat!(
-        "SELECT agent_id, ",
+        "SELECT EXISTS (SELECT 1 FROM phase_lease_waiters WHERE task_id = ?1 AND phase = ?2),
+           agent_id, fencing_token, ",
         term_columns!(),
         " FROM phase_leases WHERE task_id = ?1 AND phase = ?2
-         UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL"
+         UNION ALL SELECT EXISTS (SELECT 1 FROM phase_lease_waiters WHERE task_id = ?1 AND phase = ?2),
+           NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+         UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL"
     ))?;
     let mut rows = look.query([Bound(key.task), Bound(key.phase)])?;
     let mut found = find(&mut rows, now)?;
@@ -75,44 +101,72 @@ pub(super) fn acquire(
         Found::Live { holder, remaining_ms } => {
             return Ok(Attempt::Answer(Acquisition::Held { holder, remaining_ms }));
         }
-        Found::Expired { held_ms } => Some(held_ms),
+        Found::Wanted => return Ok(Attempt::Wanted),
+        Found::Expired { holder, token, held_ms } => {
+            let kind = EventKind::Expiry;
+            events::record(writer, kind, key, &holder, token, Some(terms.holder), None, now)?;
+            Some(held_ms)
+        }
         Found::Nothing => None,
     };
     let sequence = tokens::read(writer, now.boot_id)?;
-    if !tokens.can_take(sequence, now.boot_id) {
+    if !upkeep.tokens.can_take(sequence, now.boot_id) {
         return Ok(Attempt::NeedsTokens);
     }
-    let (lease, term) = new_lease(key, terms, now, sequence.next);
-    write(writer, &lease, &term, now, ended.is_some())?;
-
-    let counted = pending.figures();
-    let [contention_events, finished_holds, finished_hold_ms] =
-        counted.plus(ended.map(Figures::hold).unwrap_or_default()).columns();
-    writer
-        .prepare_cached(
-            "UPDATE phase_lease_meta SET next_token = ?1, contention_events = contention_events + ?2,
-             finished_holds = finished_holds + ?3, finished_hold_ms = finished_hold_ms + ?4 WHERE id = 1",
-        )?
-        .execute(params![sequence.next + 1, contention_events, finished_holds, finished_hold_ms])?;
-    transaction.commit()?;
-    pending.subtract(counted);
+    let lease = grant(writer, key, terms, sequence.next, ended.is_some(), granting)?;
+    let counted = ended.map(Figures::hold).unwrap_or_default();
+    store_counts(writer, sequence.next + 1, counted, upkeep, transaction)?;
     Ok(Attempt::Answer(Acquisition::Acquired(lease)))
 }
 
 fn find(rows: &mut Rows<'_>, now: Now<'_>) -> Result<Found, Failure> {
     let Some(row) = rows.next()? else { return Ok(Found::Nothing) };
-    let holder = row.get_ref(0)?;
-    if holder == ValueRef::Null {
-        return Ok(Found::Nothing);
-    }
-    let term = Term::read(row, 1)?;
+    let (is_wanted, holder): (bool, _) = (row.get(0)?, row.get_ref(1)?);
+    let is_there = holder != ValueRef::Null;
+    let term = Term::read(row, 3)?;
     Ok(match term.remaining_ms(now) {
-        remaining_ms @ 1.. => Found::Live { holder: text(holder), remaining_ms },
-        _ => Found::Expired { held_ms: term.held_until_expiry_ms() },
+        remaining_ms @ 1.. if is_there => Found::Live { holder: text(holder), remaining_ms },
+        _ if is_wanted => Found::Wanted,
+        _ if is_there => Found::Expired {
+            holder: text(holder),
+            token: row.get(2).unwrap_or(None),
+            held_ms: term.held_until_expiry_ms(),
+        },
+        _ => Found::Nothing,
     })
 }
 
-fn new_lease(key: LeaseKey<'_>, terms: LeaseTerms<'_>, now: Now<'_>, token: i64) -> (Lease, NewTerm) {
+/// Commits, with the token that comes next and with what there is to count.
+pub(super) fn store_counts(
+    writer: &Connection,
+    next_token: i64,
+    counted: Figures,
+    upkeep: &Upkeep,
+    transaction: WriteTransaction<'_>,
+) -> Result<(), Failure> {
+    let pending = upkeep.pending.figures();
+    let [contention_events, finished_holds, finished_hold_ms] = pending.plus(counted).columns();
+    writer
+        .prepare_cached(
+            "UPDATE phase_lease_meta SET next_token = ?1, contention_events = contention_events + ?2,
+             finished_holds = finished_holds + ?3, finished_hold_ms = finished_hold_ms + ?4 WHERE id = 1",
+        )?
+        .execute(params![next_token, contention_events, finished_holds, finished_hold_ms])?;
+    transaction.commit()?;
+    upkeep.pending.subtract(pending);
+    Ok(())
+}
+
+/// Writes the row of a new lease, over one that is over if there is one.
+pub(super) fn grant(
+    writer: &Connection,
+    key: LeaseKey<'_>,
+    terms: LeaseTerms<'_>,
+    token: i64,
+    replaces: bool,
+    granting: Granting<'_>,
+) -> Result<Lease, Failure> {
+    let now = granting.now;
     let term = NewTerm::starting(now, terms.duration_ms);
     let lease = Lease {
         lease_id: Uuid::new_v4().to_string(),
@@ -124,25 +178,14 @@ fn new_lease(key: LeaseKey<'_>, terms: LeaseTerms<'_>, now: Now<'_>, token: i64)
         renewed_count: 0,
         fencing_token: token,
     };
-    (lease, term)
-}
-
-/// Writes the row of a lease, over the expired one if there is one.
-fn write(
-    writer: &Connection,
-    lease: &Lease,
-    term: &NewTerm,
-    now: Now<'_>,
-    replaces: bool,
-) -> Result<(), Failure> {
     let mut statement = writer.prepare_cached(if replaces {
         "UPDATE phase_leases SET lease_id = ?3, agent_id = ?4, acquired_at = ?5, expires_at = ?6,
          renewed_count = 0, fencing_token = ?7, boot_id = ?8, acquired_boot_ms = ?9, deadline_boot_ms = ?10,
-         expires_wall_ms = ?11 WHERE task_id = ?1 AND phase = ?2"
+         expires_wall_ms = ?11, process = ?12 WHERE task_id = ?1 AND phase = ?2"
     } else {
         "INSERT INTO phase_leases (task_id, phase, lease_id, agent_id, acquired_at, expires_at, renewed_count,
-         fencing_token, boot_id, acquired_boot_ms, deadline_boot_ms, expires_wall_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11)"
+         fencing_token, boot_id, acquired_boot_ms, deadline_boot_ms, expires_wall_ms, process)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12)"
     })?;
     statement.execute(params![
         Bound(&lease.task_id),
@@ -156,8 +199,40 @@ fn write(
         now.boot_ms,
         term.deadline_boot_ms,
         term.expires_wall_ms,
+        granting.process,
     ])?;
-    Ok(())
+    Ok(lease)
+}
+
+/// Sets when this very lease ends; says whether it is still there. A single statement, which takes the write lock from
+/// its start, as BEGIN IMMEDIATE does.
+pub(super) fn set_term(
+    writer: &Connection,
+    key: LeaseKey<'_>,
+    lease_id: &str,
+    term: &NewTerm,
+    process: &str,
+    now: Now<'_>,
+) -> Result<bool, Failure> {
+    // A boot time of another boot says nothing in this one.
+    let changed = writer
+        .prepare_cached(
+            "UPDATE phase_leases SET expires_at = ?4,
+             acquired_boot_ms = CASE WHEN boot_id IS ?5 THEN acquired_boot_ms END,
+             boot_id = ?5, deadline_boot_ms = ?6, expires_wall_ms = ?7, process = ?8
+             WHERE task_id = ?1 AND phase = ?2 AND lease_id = ?3",
+        )?
+        .execute(params![
+            Bound(key.task),
+            Bound(key.phase),
+            lease_id,
+            term.expires_at,
+            now.boot_id,
+            term.deadline_boot_ms,
+            term.expires_wall_ms,
+            process,
+        ])?;
+    Ok(changed > 0)
 }
 
 /// Extends the holder's lease.
@@ -166,9 +241,9 @@ pub(super) fn renew(
     key: LeaseKey<'_>,
     terms: LeaseTerms<'_>,
     max_renewals: u64,
-    now: Now<'_>,
-    durability: Durability,
+    granting: Granting<'_>,
 ) -> Result<Renewal, Failure> {
+    let Granting { now, durability, process, .. } = granting;
     let transaction = synced(writer, durability)?;
     let term = NewTerm::starting(now, terms.duration_ms);
     // One statement, which takes the write lock from its start, as BEGIN IMMEDIATE does. A boot time of another boot
@@ -177,7 +252,7 @@ pub(super) fn renew(
         .prepare_cached(
             "UPDATE phase_leases SET expires_at = ?4, renewed_count = renewed_count + 1,
              acquired_boot_ms = CASE WHEN boot_id IS ?5 THEN acquired_boot_ms END,
-             boot_id = ?5, deadline_boot_ms = ?6, expires_wall_ms = ?7
+             boot_id = ?5, deadline_boot_ms = ?6, expires_wall_ms = ?7, process = ?9
              WHERE task_id = ?1 AND phase = ?2 AND agent_id = ?3 AND renewed_count < ?8",
         )?
         .execute(params![
@@ -189,6 +264,7 @@ pub(super) fn renew(
             term.deadline_boot_ms,
             term.expires_wall_ms,
             i64::try_from(max_renewals).unwrap_or(i64::MAX),
+            process,
         ])?;
     if renewed > 0 {
         transaction.map_or(Ok(()), WriteTransaction::commit)?;
@@ -203,40 +279,59 @@ pub(super) fn renew(
     Ok(if is_holder { Renewal::MaxRenewalsExceeded } else { Renewal::NotHeld })
 }
 
-/// Removes the holder's lease; the figures of the hold that ended, if there was one.
+/// Removes the holder's lease, or only the one of this id; the figures of the hold that ended, if there was one.
 pub(super) fn release(
     writer: &Connection,
     key: LeaseKey<'_>,
     holder: &Text,
+    lease_id: Option<&str>,
     now: Now<'_>,
     durability: Durability,
 ) -> Result<Figures, Failure> {
-    let parameters = [Bound(key.task), Bound(key.phase), Bound(holder)];
+    let parameters = params![Bound(key.task), Bound(key.phase), Bound(holder), lease_id];
     let mut look = writer.prepare_cached(concat!(
-        "SELECT ",
+        "SELECT EXISTS (SELECT 1 FROM phase_lease_waiters WHERE task_id = ?1 AND phase = ?2), ",
         term_columns!(),
-        " FROM phase_leases WHERE task_id = ?1 AND phase = ?2 AND agent_id = ?3"
+        " FROM phase_leases WHERE task_id = ?1 AND phase = ?2 AND agent_id = ?3
+           AND (?4 IS NULL OR lease_id = ?4)"
     ))?;
-    let mut delete = writer
-        .prepare_cached("DELETE FROM phase_leases WHERE task_id = ?1 AND phase = ?2 AND agent_id = ?3")?;
-
     // As in `acquire`: while the look has not come to its end, the deletion succeeds only if it still holds.
     let mut rows = look.query(parameters)?;
     let Some(row) = rows.next()? else { return Ok(Figures::default()) };
-    let figures = Figures::hold(Term::read(row, 0)?.held_ms(now));
-    if durability == Durability::Process {
-        match delete.execute(parameters).map_err(Failure::from) {
-            Ok(_) => return Ok(figures),
+    let figures = Figures::hold(Term::read(row, 1)?.held_ms(now));
+    if durability == Durability::Process && !row.get::<_, bool>(0)? {
+        match delete(writer, key) {
+            Ok(()) => return Ok(figures),
             Err(Failure::Busy) => {}
             Err(failure) => return Err(failure),
         }
     }
     drop(rows);
     let transaction = WriteTransaction::begin(writer, durability)?;
-    let figures = ended_holds(look.query(parameters)?, now)?;
-    delete.execute(parameters)?;
+    if !is_held_by(writer, key, holder, lease_id)? {
+        return Ok(Figures::default());
+    }
+    let figures = end(writer, key, now)?;
     transaction.commit()?;
     Ok(figures)
+}
+
+/// Removes the lease of a key, whoever's it is, and tells those who wait for it; in a transaction.
+pub(super) fn end(writer: &Connection, key: LeaseKey<'_>, now: Now<'_>) -> Result<Figures, Failure> {
+    let mut statement = writer.prepare_cached(concat!(
+        "DELETE FROM phase_leases WHERE task_id = ?1 AND phase = ?2 RETURNING ",
+        term_columns!()
+    ))?;
+    let figures = ended_holds(statement.query([Bound(key.task), Bound(key.phase)])?, now)?;
+    queue::mark_free(writer, key, now)?;
+    Ok(figures)
+}
+
+fn delete(writer: &Connection, key: LeaseKey<'_>) -> Result<(), Failure> {
+    writer
+        .prepare_cached("DELETE FROM phase_leases WHERE task_id = ?1 AND phase = ?2")?
+        .execute([Bound(key.task), Bound(key.phase)])?;
+    Ok(())
 }
 
 /// Removes all leases of the holder; the figures of the holds that ended.
@@ -246,18 +341,22 @@ pub(super) fn release_all(
     now: Now<'_>,
     durability: Durability,
 ) -> Result<Figures, Failure> {
-    let transaction = synced(writer, durability)?;
+    let transaction = WriteTransaction::begin(writer, durability)?;
     let mut statement = writer.prepare_cached(concat!(
         "DELETE FROM phase_leases WHERE agent_id = ?1 RETURNING ",
         term_columns!()
     ))?;
     let figures = ended_holds(statement.query([Bound(holder)])?, now)?;
-    transaction.map_or(Ok(()), WriteTransaction::commit)?;
+    queue::mark_all_free(writer, now)?;
+    transaction.commit()?;
     Ok(figures)
 }
 
 /// The transaction that a single statement needs only to be synced.
-fn synced(writer: &Connection, durability: Durability) -> Result<Option<WriteTransaction<'_>>, Failure> {
+pub(super) fn synced(
+    writer: &Connection,
+    durability: Durability,
+) -> Result<Option<WriteTransaction<'_>>, Failure> {
     match durability {
         Durability::PowerCut => WriteTransaction::begin(writer, durability).map(Some),
         Durability::Process => Ok(None),

@@ -1,7 +1,12 @@
 //! Leases in the workspace's SQLite database.
 
+mod administration;
 mod changes;
+mod claims;
+mod events;
+mod presence;
 mod queries;
+mod queue;
 mod schema;
 mod statistics;
 mod sweep;
@@ -9,18 +14,23 @@ mod term;
 mod tokens;
 mod upkeep;
 mod values;
+mod waiting;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use self::changes::Attempt;
+use self::changes::{Attempt, Granting};
+use self::presence::Presence;
 use self::schema::Schema;
 use self::statistics::Figures;
-use self::term::Now;
+use self::term::{NewTerm, Now};
 use self::upkeep::Upkeep;
+use self::waiting::Waiter;
+use super::claim::{Answer, Claim, Claimed, Fence, LeaseEvent, ListedLease, Ticket};
 use super::model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 use super::patience::{Patience, Wait};
 use super::store::{LeaseStore, LeaseTerms};
@@ -31,7 +41,8 @@ use crate::error::{Error, IoContext, Result};
 use crate::files::FileId;
 use crate::files::sync_folders;
 use crate::sqlite::{
-    Borrowed, Database, DatabaseHandle, Failure, Missing, Unavailable, is_wal, open, removed,
+    Borrowed, Database, DatabaseHandle, Failure, Missing, Unavailable, WriteTransaction, is_wal, open,
+    removed,
 };
 use crate::text::Text;
 
@@ -46,11 +57,18 @@ pub struct SqliteLeaseStore {
     durability: Durability,
     /// `None` once closed.
     opened: Mutex<Option<Opened>>,
+    /// Tells the waiters of this store from those of others.
+    id: u64,
 }
+
+/// What names the stores of this process.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 struct Opened {
     handle: DatabaseHandle,
     upkeep: Arc<Upkeep>,
+    /// Announced with the first lease that is acquired.
+    presence: Option<Arc<Presence>>,
 }
 
 impl SqliteLeaseStore {
@@ -63,7 +81,8 @@ impl SqliteLeaseStore {
         let path = workspace.join("state/orchestrator.db");
         create_folder(&path)?;
         let opened = Opened::open(&path, Missing::Create, &clock, durability)?;
-        Ok(Self { path, clock, durability, opened: Mutex::new(Some(opened)) })
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { path, clock, durability, opened: Mutex::new(Some(opened)), id })
     }
 
     fn now(&self) -> Now<'_> {
@@ -82,6 +101,69 @@ impl SqliteLeaseStore {
             None => return Err(removed(&self.path)),
         }
         Ok((Arc::clone(&opened.handle), Arc::clone(&opened.upkeep)))
+    }
+
+    /// The proof that this process is alive, at the database that is open.
+    fn presence(&self) -> Result<Arc<Presence>> {
+        let mut slot = self.lock();
+        let opened = slot.as_mut().ok_or(Error::Closed)?;
+        if let Some(presence) = &opened.presence {
+            return Ok(Arc::clone(presence));
+        }
+        let presence = opened.upkeep.announce(&opened.handle)?;
+        opened.presence = Some(Arc::clone(&presence));
+        Ok(presence)
+    }
+
+    fn granting<'a>(&'a self, presence: &'a Presence, upkeep: &'a Upkeep) -> Granting<'a> {
+        Granting { now: self.now(), durability: self.durability, process: presence.name(), upkeep }
+    }
+
+    /// One attempt at a claim after another, until one says more than that tokens are needed.
+    fn claim_now(
+        &self,
+        claim: &Claim,
+        dead: &[String],
+        presence: &Presence,
+        wait: Wait<'_>,
+    ) -> Result<Claimed> {
+        let answer = self.write(wait, |writer, upkeep| {
+            loop {
+                let granting = self.granting(presence, upkeep);
+                match claims::claim(writer, claim, None, dead, granting)? {
+                    claims::Attempt::Answer(answer) => return Ok((answer, Arc::clone(upkeep))),
+                    claims::Attempt::NeedsTokens if wait.patience() == Patience::Now => {
+                        return Err(Failure::Busy);
+                    }
+                    claims::Attempt::NeedsTokens => upkeep.tokens.prepare(writer, granting.now.boot_id)?,
+                }
+            }
+        });
+        let (answer, upkeep) = answer?;
+        match &answer {
+            Claimed::Refused { ticket: None, .. } => upkeep.count(Figures::refusal()),
+            Claimed::Granted(_) if claim.instead_of.is_some() => upkeep.room.nudge(),
+            _ => {}
+        }
+        Ok(answer)
+    }
+
+    /// The processes whose death would let a claim have its keys.
+    fn dead_in_the_way(&self, claim: &Claim, wait: Wait<'_>) -> Result<Vec<String>> {
+        let mut processes = self.read(wait, |reader| {
+            let mut processes = Vec::new();
+            for key in &claim.keys {
+                let key = key.as_key();
+                let before = queue::before(reader, key, None, self.now())?;
+                processes.extend(before.into_iter().map(|waiter| waiter.process));
+                if claim.takes_from_the_dead {
+                    processes.extend(queries::process(reader, key)?);
+                }
+            }
+            Ok(processes)
+        })?;
+        processes.retain(|process| presence::is_dead(&self.path, process));
+        Ok(processes)
     }
 
     /// Tries on the writing connection until it works or the patience is at its end.
@@ -161,7 +243,7 @@ impl Opened {
         {
             drop(handle.noting_failed_sync(upkeep.tokens.prepare(&writer, clock.boot_id())));
         }
-        Ok(Self { handle, upkeep })
+        Ok(Self { handle, upkeep, presence: None })
     }
 
     /// Stores what is pending if that can be done at once.
@@ -177,22 +259,62 @@ impl Opened {
 
 impl LeaseStore for SqliteLeaseStore {
     fn acquire(&self, key: LeaseKey<'_>, terms: LeaseTerms<'_>, wait: Wait<'_>) -> Result<Acquisition> {
+        let presence = self.presence()?;
         let answer = self.write(wait, |writer, upkeep| {
-            let now = self.now();
             loop {
-                match changes::acquire(writer, key, terms, now, upkeep, self.durability)? {
-                    Attempt::Answer(answer) => return Ok((answer, Arc::clone(upkeep))),
+                let granting = self.granting(&presence, upkeep);
+                match changes::acquire(writer, key, terms, granting)? {
+                    Attempt::Answer(answer) => return Ok((Some(answer), Arc::clone(upkeep))),
+                    Attempt::Wanted => return Ok((None, Arc::clone(upkeep))),
                     // Preparing syncs the disk, which a caller that must not block leaves to one that may.
                     Attempt::NeedsTokens if wait.patience() == Patience::Now => return Err(Failure::Busy),
-                    Attempt::NeedsTokens => upkeep.tokens.prepare(writer, now.boot_id)?,
+                    Attempt::NeedsTokens => upkeep.tokens.prepare(writer, granting.now.boot_id)?,
                 }
             }
         });
-        let (answer, upkeep) = answer?;
-        if matches!(answer, Acquisition::Held { .. }) {
-            upkeep.count(Figures::refusal());
+        match answer? {
+            (Some(answer), upkeep) => {
+                if matches!(answer, Acquisition::Held { .. }) {
+                    upkeep.count(Figures::refusal());
+                }
+                Ok(answer)
+            }
+            (None, _) => self.claim(&Claim::plain(key, terms), wait).map(Acquisition::from),
         }
-        Ok(answer)
+    }
+
+    fn claim(&self, claim: &Claim, wait: Wait<'_>) -> Result<Claimed> {
+        let presence = self.presence()?;
+        let answer = self.claim_now(&Claim { queue_ms: 0, ..claim.clone() }, &[], &presence, wait)?;
+        if !matches!(answer, Claimed::Refused { .. }) {
+            return Ok(answer);
+        }
+        // Looked for without the write lock: who is dead stays dead.
+        let dead = self.dead_in_the_way(claim, wait)?;
+        if dead.is_empty() && claim.queue_ms == 0 {
+            return Ok(answer);
+        }
+        self.claim_now(claim, &dead, &presence, wait)
+    }
+
+    fn await_turn(&self, ticket: Ticket, claim: Claim, answer: Answer) {
+        let entered = self.current().and_then(|(database, upkeep)| Ok((database, upkeep, self.presence()?)));
+        match entered {
+            Ok((database, upkeep, presence)) => {
+                let queue_ms = u64::try_from(claim.queue_ms).unwrap_or(0);
+                let until = Instant::now() + Duration::from_millis(queue_ms);
+                let (owner, durability) = (self.id, self.durability);
+                let waiter = Waiter { owner, claim, durability, presence, until, answer };
+                upkeep.room.enter(&database, ticket, waiter);
+            }
+            Err(error) => answer(Err(error)),
+        }
+    }
+
+    fn cancel(&self, ticket: Ticket) {
+        if let Ok((_, upkeep)) = self.current() {
+            upkeep.room.cancel(ticket);
+        }
     }
 
     fn renew(
@@ -202,15 +324,35 @@ impl LeaseStore for SqliteLeaseStore {
         max_renewals: u64,
         wait: Wait<'_>,
     ) -> Result<Renewal> {
-        self.write(wait, |writer, _| {
-            changes::renew(writer, key, terms, max_renewals, self.now(), self.durability)
+        let presence = self.presence()?;
+        self.write(wait, |writer, upkeep| {
+            changes::renew(writer, key, terms, max_renewals, self.granting(&presence, upkeep))
         })
     }
 
-    fn release(&self, key: LeaseKey<'_>, holder: &Text, wait: Wait<'_>) -> Result<bool> {
+    fn extend(&self, key: LeaseKey<'_>, lease_id: &str, duration_ms: i64, wait: Wait<'_>) -> Result<bool> {
+        let presence = self.presence()?;
+        self.write(wait, |writer, _| {
+            let now = self.now();
+            let transaction = changes::synced(writer, self.durability)?;
+            let term = NewTerm::starting(now, duration_ms);
+            let is_there = changes::set_term(writer, key, lease_id, &term, presence.name(), now)?;
+            transaction.map_or(Ok(()), WriteTransaction::commit)?;
+            Ok(is_there)
+        })
+    }
+
+    fn release(
+        &self,
+        key: LeaseKey<'_>,
+        holder: &Text,
+        lease_id: Option<&str>,
+        wait: Wait<'_>,
+    ) -> Result<bool> {
         self.write(wait, |writer, upkeep| {
-            let ended = changes::release(writer, key, holder, self.now(), self.durability)?;
+            let ended = changes::release(writer, key, holder, lease_id, self.now(), self.durability)?;
             upkeep.count(ended);
+            upkeep.room.nudge();
             Ok(ended.finished_holds > 0)
         })
     }
@@ -219,8 +361,39 @@ impl LeaseStore for SqliteLeaseStore {
         self.write(wait, |writer, upkeep| {
             let ended = changes::release_all(writer, holder, self.now(), self.durability)?;
             upkeep.count(ended);
+            upkeep.room.nudge();
             Ok(ended.finished_holds)
         })
+    }
+
+    fn force_release(
+        &self,
+        key: LeaseKey<'_>,
+        by: &Text,
+        reason: &Text,
+        wait: Wait<'_>,
+    ) -> Result<Option<Lease>> {
+        self.write(wait, |writer, upkeep| {
+            let released =
+                administration::force_release(writer, key, by, reason, self.now(), self.durability)?;
+            Ok(released.map(|(lease, figures)| {
+                upkeep.count(figures);
+                upkeep.room.nudge();
+                lease
+            }))
+        })
+    }
+
+    fn fenced(&self, fence: &Fence, work: &mut dyn FnMut() -> Result<()>, wait: Wait<'_>) -> Result<()> {
+        self.write(wait, |writer, _| administration::fenced(writer, fence, work))?
+    }
+
+    fn list(&self, wait: Wait<'_>) -> Result<Vec<ListedLease>> {
+        self.read(wait, |reader| administration::list(reader, self.now()))
+    }
+
+    fn events_after(&self, id: i64, wait: Wait<'_>) -> Result<Vec<LeaseEvent>> {
+        self.read(wait, |reader| events::after(reader, id))
     }
 
     fn get(&self, key: LeaseKey<'_>, wait: Wait<'_>) -> Result<Option<Lease>> {
@@ -263,6 +436,7 @@ impl LeaseStore for SqliteLeaseStore {
         // The lock is free again before the connection is waited for.
         let opened = self.lock().take();
         if let Some(opened) = opened {
+            opened.upkeep.room.dismiss(self.id, &opened.handle);
             opened.flush();
         }
     }

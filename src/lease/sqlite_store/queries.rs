@@ -18,7 +18,16 @@ pub(super) fn get(reader: &Connection, key: LeaseKey<'_>) -> Result<Option<Lease
     Ok(lease)
 }
 
-fn read_lease(row: &Row<'_>) -> rusqlite::Result<Lease> {
+/// The process that has the lease of a key, if that is known.
+pub(super) fn process(reader: &Connection, key: LeaseKey<'_>) -> Result<Option<String>, Failure> {
+    let process = reader
+        .prepare_cached("SELECT process FROM phase_leases WHERE task_id = ?1 AND phase = ?2")?
+        .query_row([Bound(key.task), Bound(key.phase)], |row| row.get::<_, Option<String>>(0))
+        .optional()?;
+    Ok(process.flatten())
+}
+
+pub(super) fn read_lease(row: &Row<'_>) -> rusqlite::Result<Lease> {
     let string = |column| -> rusqlite::Result<String> {
         Ok(text(row.get_ref(column)?).to_string_lossy().into_owned())
     };

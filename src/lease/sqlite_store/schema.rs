@@ -7,6 +7,10 @@
 //!
 //! `phase_lease_meta` is one row: the sequence of fencing tokens, and the statistics that can't be counted from the
 //! rows there are. All of it is on one page, so that an acquisition writes two pages.
+//!
+//! `phase_lease_waiters` is the queue of those who wait for a lease, and `phase_lease_events` what others did to a
+//! holder's lease, for its holder and for those who operate the workspace. Both are read and written only when there is
+//! something in them or to be put there.
 
 use rusqlite::{Connection, params};
 
@@ -19,12 +23,13 @@ const REQUIRED: [&str; 7] =
     ["lease_id", "task_id", "phase", "agent_id", "acquired_at", "expires_at", "renewed_count"];
 
 /// Columns that old programs don't know, each nullable.
-const ADDED: [(&str, &str); 5] = [
+const ADDED: [(&str, &str); 6] = [
     ("fencing_token", "INTEGER"),
     ("boot_id", "TEXT"),
     ("acquired_boot_ms", "INTEGER"),
     ("deadline_boot_ms", "INTEGER"),
     ("expires_wall_ms", "INTEGER"),
+    ("process", "TEXT"),
 ];
 
 const CREATE_LEASES: &str = "CREATE TABLE phase_leases (
@@ -40,6 +45,7 @@ const CREATE_LEASES: &str = "CREATE TABLE phase_leases (
   acquired_boot_ms INTEGER,
   deadline_boot_ms INTEGER,
   expires_wall_ms INTEGER,
+  process TEXT,
   PRIMARY KEY (task_id, phase)
 ) WITHOUT ROWID";
 
@@ -51,6 +57,33 @@ const CREATE_META: &str = "CREATE TABLE IF NOT EXISTS phase_lease_meta (
   contention_events INTEGER NOT NULL DEFAULT 0,
   finished_holds INTEGER NOT NULL DEFAULT 0,
   finished_hold_ms INTEGER NOT NULL DEFAULT 0
+)";
+
+/// One row for each key that somebody waits for; the rows of one claim have one ticket. No id is used twice, so that
+/// nobody takes another's place for its own.
+const CREATE_WAITERS: &str = "CREATE TABLE IF NOT EXISTS phase_lease_waiters (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  ticket INTEGER NOT NULL,
+  task_id TEXT NOT NULL,
+  phase TEXT NOT NULL,
+  agent_id TEXT NOT NULL,
+  process TEXT NOT NULL,
+  boot_id TEXT,
+  until_boot_ms INTEGER NOT NULL,
+  free_since_boot_ms INTEGER
+);
+CREATE INDEX IF NOT EXISTS phase_lease_waiters_by_key ON phase_lease_waiters (task_id, phase)";
+
+const CREATE_EVENTS: &str = "CREATE TABLE IF NOT EXISTS phase_lease_events (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind TEXT NOT NULL,
+  at TEXT NOT NULL,
+  task_id TEXT NOT NULL,
+  phase TEXT NOT NULL,
+  agent_id TEXT NOT NULL,
+  fencing_token INTEGER,
+  by TEXT,
+  reason TEXT
 )";
 
 /// Gives rows of old programs a token of the same sequence.
@@ -73,11 +106,12 @@ impl Preparation for Schema<'_> {
     fn is_done(&self, connection: &Connection) -> Result<bool, Failure> {
         let named: i64 = connection.query_row(
             "SELECT count(*) FROM sqlite_schema WHERE (type, name) IN
-             (('table', 'phase_leases'), ('table', 'phase_lease_meta'), ('trigger', 'phase_leases_fencing_token'))",
+             (('table', 'phase_leases'), ('table', 'phase_lease_meta'), ('trigger', 'phase_leases_fencing_token'),
+              ('table', 'phase_lease_waiters'), ('table', 'phase_lease_events'))",
             [],
             |row| row.get(0),
         )?;
-        if named < 3 {
+        if named < 5 {
             return Ok(false);
         }
         let columns = columns(connection)?;
@@ -102,7 +136,9 @@ impl Preparation for Schema<'_> {
                 }
             }
         }
-        connection.execute_batch(CREATE_META)?;
+        for table in [CREATE_META, CREATE_WAITERS, CREATE_EVENTS] {
+            connection.execute_batch(table)?;
+        }
         connection.execute(
             "INSERT OR IGNORE INTO phase_lease_meta (id, next_token, token_ceiling, token_boot_id)
              VALUES (1, ?1, ?2, ?3)",

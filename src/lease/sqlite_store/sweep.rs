@@ -5,6 +5,8 @@
 
 use rusqlite::{Connection, params};
 
+use super::presence;
+use super::queue;
 use super::statistics::{Figures, Pending};
 use super::term::{Now, Term, term_columns};
 use super::values::Exact;
@@ -57,6 +59,16 @@ pub(super) fn sweep(writer: &Connection, now: Now<'_>, pending: &Pending) -> Res
     transaction.commit()?;
     pending.add(figures);
     Ok(if dead.len() < BATCH { Swept::All } else { Swept::Batch })
+}
+
+/// The files of the processes that rows name, after removing the waiters whose time is over.
+pub(super) fn named_processes(writer: &Connection, now: Now<'_>) -> Result<Vec<String>, Failure> {
+    queue::remove_overdue(writer, now)?;
+    let mut statement = writer.prepare_cached(
+        "SELECT process FROM phase_leases WHERE process IS NOT NULL UNION SELECT process FROM phase_lease_waiters",
+    )?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+    Ok(names.flatten().map(|name| presence::file_name(&name).to_owned()).collect())
 }
 
 fn find(connection: &Connection, now: Now<'_>) -> Result<Vec<Dead>, Failure> {

@@ -17,7 +17,24 @@ use crate::clock::{Clock, iso_timestamp, parse_timestamp};
 /// The columns that [`Term::read`] reads, in its order.
 macro_rules! term_columns {
     () => {
-        "acquired_at, expires_at, boot_id, acquired_boot_ms, deadline_boot_ms, expires_wall_ms"
+        term_columns!("")
+    };
+    // Of a table with this prefix.
+    ($table:literal) => {
+        concat!(
+            $table,
+            "acquired_at, ",
+            $table,
+            "expires_at, ",
+            $table,
+            "boot_id, ",
+            $table,
+            "acquired_boot_ms, ",
+            $table,
+            "deadline_boot_ms, ",
+            $table,
+            "expires_wall_ms"
+        )
     };
 }
 pub(super) use term_columns;

@@ -4,11 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::presence::{self, Presence};
 use super::statistics::{Figures, Pending};
 use super::sweep;
 use super::term::Now;
 use super::tokens::TokenSource;
+use super::waiting::WaitingRoom;
 use crate::clock::Clock;
+use crate::error::Result;
 use crate::sqlite::{Chore, Database, Failure, Unavailable, schedule};
 
 /// How long figures may stay in memory.
@@ -31,7 +34,10 @@ pub(super) struct Upkeep {
     /// When the next sweep is due; `None` while none is scheduled.
     next_sweep: Mutex<Option<Instant>>,
     database: Weak<Database>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) room: Arc<WaitingRoom>,
+    /// This process's presence at the database, while a store has it.
+    presence: Mutex<Weak<Presence>>,
 }
 
 impl Upkeep {
@@ -43,7 +49,20 @@ impl Upkeep {
             next_sweep: Mutex::new(None),
             database: Arc::downgrade(database),
             clock,
+            room: WaitingRoom::new(),
+            presence: Mutex::default(),
         }
+    }
+
+    /// Announces this process, unless it is announced.
+    pub(super) fn announce(&self, database: &Database) -> Result<Arc<Presence>> {
+        let mut known = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(presence) = known.upgrade() {
+            return Ok(presence);
+        }
+        let presence = Arc::new(Presence::announce(database.path())?);
+        *known = Arc::downgrade(&presence);
+        Ok(presence)
     }
 
     /// Counts something; it is stored within half a second while a manager is open.
@@ -88,7 +107,7 @@ impl Chore for Upkeep {
     fn run(&self) {
         let Some(database) = self.database.upgrade() else { return };
         // The database keeps this very state; that is how it gets hold of itself to be scheduled again.
-        let Ok(this) = database.attachment(|| Self::new(&database, Arc::clone(&self.clock))) else { return };
+        let Some(this) = database.attached::<Self>() else { return };
         self.fold_is_scheduled.store(false, Ordering::Relaxed);
         let writer = match database.try_writer() {
             Ok(writer) => writer,
@@ -110,6 +129,9 @@ impl Chore for Upkeep {
             };
             *self.next_sweep.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + delay);
             this.schedule(delay);
+            if let Ok(named) = sweep::named_processes(&writer, Now::of(&*self.clock)) {
+                presence::remove_unnamed(database.path(), |file| named.iter().any(|name| name == file));
+            }
         }
         database.after_commit(&writer);
     }
