@@ -839,5 +839,6 @@ module.exports.PhaseLeaseManager = nativeBinding.PhaseLeaseManager
 module.exports.PhaseLedger = nativeBinding.PhaseLedger
 module.exports.PromptAttestationManager = nativeBinding.PromptAttestationManager
 module.exports.acquireLock = nativeBinding.acquireLock
+module.exports.fencedWriteFile = nativeBinding.fencedWriteFile
 module.exports.releaseLock = nativeBinding.releaseLock
 module.exports.setLogLevel = nativeBinding.setLogLevel

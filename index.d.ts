@@ -1,3 +1,5 @@
+/// <reference lib="esnext.disposable" />
+
 /** A phase of a task. At run time any string is a phase; one that is not listed here is of severity `medium`. */
 export type WorkPhase =
   | 'STRATEGIZE'
@@ -55,6 +57,177 @@ export interface PhaseLeaseOptions extends StorageOptions {
    * Default `<HOSTNAME or unknown>-<pid>-<8 hexadecimal digits>`.
    */
   agentId?: string
+  /**
+   * When another agent's lease is free: `'expiry'`, once it has ended, or `'dead-holder'`, also at once if its process is
+   * known to be dead. A process that closed properly is not dead; of one on another host, or that used old code, nothing
+   * is known, and its leases last until they end. Default `'expiry'`.
+   */
+  takeover?: 'expiry' | 'dead-holder'
+  /**
+   * Whether a lease that this agent has already is given to it again, for its full duration and with the same token,
+   * instead of being refused. Default false.
+   */
+  reentrant?: boolean
+}
+
+/** Proof of a lease: plain data that can be passed to another process, which writes on the holder's behalf. */
+export interface Fence {
+  /** The workspace whose leases it is about. */
+  workspace: string
+  /** The task. */
+  taskId: string
+  /** The phase. */
+  phase: WorkPhase | (string & {})
+  /** The lease's fencing token. */
+  token: number
+  /** The lease's id. */
+  leaseId: string
+}
+
+/** For what is written on behalf of a lease. */
+export interface FenceOptions {
+  /** The lease's fence. It must be for the same task and phase. */
+  fence?: Fence
+}
+
+/** What is to be held. */
+export interface LeaseKey {
+  /** The task. */
+  taskId: string
+  /** The phase. */
+  phase: WorkPhase | (string & {})
+}
+
+/** How to wait for a lease, and how to hold it. */
+export interface HoldOptions {
+  /** For how long to wait if it can't be had at once, in milliseconds from 0 on; Infinity is 100 years. Default 0. */
+  waitMs?: number
+  /** Ends the wait: the promise rejects with the signal's reason, and the place in the queue is given up. */
+  signal?: AbortSignal
+  /**
+   * For how long it is held at most, in milliseconds, whatever renews it; `maxRenewals` does not count here.
+   * Default 3,600,000 (an hour).
+   */
+  maxHoldMs?: number
+  /**
+   * If set, {@link HeldLease.progress} must be called again and again within so many milliseconds; else the lease is no
+   * longer renewed and counts as lost, so that an agent that hangs doesn't hold it for ever. Not set by default.
+   */
+  progressMs?: number
+}
+
+/**
+ * A lease that is held: a thread of the package renews it, whatever JavaScript is doing, until it is released, the
+ * manager is closed, the process exits, or a bound of {@link HoldOptions} is reached. A process that dies no longer
+ * renews it, and it ends by its duration (`leaseDuration`).
+ *
+ * It can be lost all the same: the store may fail for longer than the lease lasts, the process may be stopped, an
+ * operator may release it. `signal` tells, before anybody else can get it if this process runs; only the fence protects
+ * what is written by a process that didn't.
+ */
+export interface HeldLease extends AsyncDisposable {
+  /** The task. */
+  readonly taskId: string
+  /** The phase. */
+  readonly phase: string
+  /** Names the lease (UUID). */
+  readonly leaseId: string
+  /** Proof of the lease, for {@link fencedWriteFile} and other fenced calls, also of other processes. */
+  readonly fence: Readonly<Fence>
+  /** When it ends unless it is renewed again (ISO 8601, milliseconds, Z); for people, since clocks can be set. */
+  readonly expiresAt: string
+  /**
+   * Aborts when the lease is lost, with a {@link LeaseError} of the code `LEASE_LOST` as its reason: a tenth of the
+   * lease's duration, at most a second, before it would end. Does not abort on release.
+   */
+  readonly signal: AbortSignal
+  /** For how many milliseconds nobody else can get in, as far as this process knows; 0 once it is lost or released. */
+  remainingMs(): number
+  /** Says that the agent gets on: see {@link HoldOptions.progressMs}. */
+  progress(): void
+  /**
+   * Gives it back. Resolves to whether it was still this holder's; a second time to false. Rejects with a
+   * {@link LeaseError} (`DATABASE`, `DATABASE_LOCKED`, `CLOSED`) if the store fails: it is then no longer renewed.
+   */
+  release(): Promise<boolean>
+  /**
+   * Gives it back and holds another phase of the same task instead, in one step: this lease stays held while that one is
+   * waited for, and if it can't be had. Rejects as {@link PhaseLeaseManager.hold}, and with `LEASE_LOST` if this lease is
+   * no longer this holder's.
+   */
+  advance(phase: WorkPhase | (string & {}), options?: HoldOptions): Promise<HeldLease>
+}
+
+/** Several leases that are held, all acquired in one step. */
+export interface HeldLeases extends AsyncDisposable {
+  /** In the order in which they were asked for. */
+  readonly leases: readonly HeldLease[]
+  /** Aborts when one of them is lost. */
+  readonly signal: AbortSignal
+  /** Gives all of them back. Resolves to whether all were still this holder's. */
+  release(): Promise<boolean>
+}
+
+/** Who releases somebody's lease, and why. */
+export interface ForceReleaseOptions {
+  /** Who. Not empty. */
+  by: string
+  /** Why. Not empty. */
+  reason: string
+}
+
+/** An acquisition of this manager that was refused. */
+export interface ContentionEvent {
+  kind: 'contention'
+  /** The task. */
+  taskId: string
+  /** The phase. */
+  phase: string
+  /** Who holds the lease or is next in the queue. */
+  holder: string
+  /** In how many whole seconds its lease ends. */
+  expiresIn?: number
+}
+
+/** What listeners are called with, by the event's name. */
+export interface LeaseEvents {
+  /** An acquisition of this manager was refused. */
+  contention: ContentionEvent
+  /** A lease had ended and was taken over. */
+  expiry: LeaseEvent
+  /** The lease of a dead process was taken over. */
+  takeover: LeaseEvent
+  /** A lease was released by an operator. */
+  'forced-release': LeaseEvent
+}
+
+export interface PhaseLeaseManager {
+  /**
+   * Acquires a lease and holds it: renewed by a thread of the package until it is released. `await using` releases it at
+   * the end of the block.
+   *
+   * With `waitMs` it waits its turn, in the order in which all processes asked; a waiter whose process dies loses its
+   * place. A lease that becomes free is kept 50 ms for each waiter in turn, and {@link PhaseLeaseManager.acquireLease}
+   * does not overtake them: it is refused, with the first waiter as `holder`.
+   *
+   * Rejects with a {@link LeaseError}: `LEASE_HELD` if it can't be had in time, `INVALID_ARGUMENT`, `DATABASE`,
+   * `DATABASE_LOCKED`, `CLOSED`; with the signal's reason if that aborts.
+   */
+  hold(taskId: string, phase: WorkPhase | (string & {}), options?: HoldOptions): Promise<HeldLease>
+  /**
+   * Holds several leases, acquired in one step: all, or none, so that no two agents wait for each other whatever the
+   * order. Rejects as {@link PhaseLeaseManager.hold}.
+   *
+   * @param keys at least one, none twice
+   */
+  holdMany(keys: readonly LeaseKey[], options?: HoldOptions): Promise<HeldLeases>
+  /**
+   * Calls a function for each event from now on, until the manager is closed: soon after it, for what happened in any
+   * process (`contention`: of this manager only). Keeps no process alive.
+   */
+  on<K extends keyof LeaseEvents>(event: K, listener: (event: LeaseEvents[K]) => void): this
+  /** Calls it no more. */
+  off<K extends keyof LeaseEvents>(event: K, listener: (event: LeaseEvents[K]) => void): this
 }
 
 /**
@@ -150,6 +323,11 @@ export interface TransitionMetadata {
   durationMs?: number
   /** A hash of the agent's persona. */
   personaHash?: string
+  /**
+   * The fence of a lease of the phase that is entered. The entry is appended only if that lease is still the newest one,
+   * expired or not, and no take-over fits in between; else the call rejects with the code `FENCED`. Not recorded.
+   */
+  fence?: Fence
 }
 
 /** An entry of the ledger. */
@@ -244,8 +422,8 @@ export declare class DriftlockError extends Error {
   constructor(code: string, message: string, options?: ErrorOptions)
   /**
    * Names the kind of failure and stays the same from version to version: `INVALID_ARGUMENT`, `IO`, `DATABASE`,
-   * `DATABASE_LOCKED`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`, `NETWORK_FILE_SYSTEM`, `PLATFORM_UNSUPPORTED` or
-   * `DEFECT`.
+   * `DATABASE_LOCKED`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`, `LEASE_HELD`, `LEASE_LOST`, `FENCED`,
+   * `CANCELLED`, `NETWORK_FILE_SYSTEM`, `PLATFORM_UNSUPPORTED` or `DEFECT`.
    */
   readonly code: string
 }
@@ -277,6 +455,41 @@ export declare class FileLockError extends DriftlockError {}
  */
 export declare class PhaseLeaseManager {
   /**
+   * Gives one lease back and acquires another in one step: both, or nothing is changed. The answer is that of
+   * {@link PhaseLeaseManager.acquireLease}, or `'Lease not held by this agent'` if `from` isn't.
+   *
+   * Rejects with a {@link LeaseError} (`INVALID_ARGUMENT`) for bad arguments only.
+   */
+  advanceLease(taskId: string, from: WorkPhase | (string & {}), to: WorkPhase | (string & {})): Promise<LeaseAcquisitionResult>
+  /**
+   * Resolves if the fence's lease is still the newest one of its task and phase, expired or not. It may not be any
+   * more when the answer arrives: what must not happen after a take-over belongs into a fenced write.
+   *
+   * Rejects with a {@link LeaseError}: `FENCED`, with the newer holder's name, if another lease has been acquired
+   * since or this one was released; `INVALID_ARGUMENT`, `DATABASE`, `DATABASE_LOCKED`, `CLOSED`.
+   */
+  checkFence(fence: Fence): Promise<void>
+  /**
+   * All leases of the workspace, those that have ended too, by task and phase.
+   *
+   * Rejects with a {@link LeaseError}: `DATABASE` if the store fails, `CLOSED` after `close()`.
+   */
+  listLeases(): Promise<LeaseListing[]>
+  /**
+   * Ends a lease, whoever's it is, for an operator who knows better. Its holder's `signal` aborts, if it has one, and
+   * its fence is refused from then on. Who did it and why is kept in the workspace's database (the last 10,000) and
+   * told by {@link PhaseLeaseManager.listLeaseEvents}. Resolves to the lease, or to null if there was none.
+   *
+   * Rejects with a {@link LeaseError}: `INVALID_ARGUMENT`, `DATABASE`, `DATABASE_LOCKED`, `CLOSED`.
+   */
+  forceRelease(taskId: string, phase: WorkPhase | (string & {}), options: ForceReleaseOptions): Promise<PhaseLease | null>
+  /**
+   * What happened to leases without their holders' doing, oldest first: the last 10,000 of each kind at least.
+   *
+   * Rejects with a {@link LeaseError}: `DATABASE` if the store fails, `CLOSED` after `close()`.
+   */
+  listLeaseEvents(): Promise<LeaseEvent[]>
+  /**
    * Opens the workspace's database, and makes it, its table and its folder where they are absent.
    *
    * @param workspaceRoot the workspace's folder
@@ -286,6 +499,8 @@ export declare class PhaseLeaseManager {
    * where `networkFileSystem: 'refuse'` says so, before anything is touched
    */
   constructor(workspaceRoot: string, options?: PhaseLeaseOptions)
+  /** The workspace's folder, as an absolute path. */
+  get workspace(): string
   /**
    * Acquires the lease of a task and phase, unless somebody holds it; this agent too is refused while it holds it.
    * A lease that has ended is anybody's to acquire.
@@ -428,9 +643,15 @@ export declare class PromptAttestationManager {
    * a string, the phase has a colon) is not attested: `currentHash` is then empty. If something can't be read or
    * written the answer holds what is still known, and `error` says what went wrong.
    *
+   * With a fence it takes effect only if the fence's lease is still the newest one of its task and phase, expired or
+   * not, and no take-over fits in between. It then rejects with an {@link AttestationError} instead of recording
+   * anything: `FENCED`, with the newer holder's name; `INVALID_ARGUMENT` for a fence of another task or phase;
+   * `DATABASE`, `DATABASE_LOCKED` if the fence can't be checked.
+   *
    * @param spec the prompt; it is left as it is
+   * @param options a fence, if the attestation is for a lease that is held
    */
-  attest(spec: PromptSpec): Promise<DriftAnalysis>
+  attest(spec: PromptSpec, options?: FenceOptions): Promise<DriftAnalysis>
   /**
    * The records of a task as they stand in the log, oldest first; empty if there are none. Lines of the log that
    * can't be read are left out (`getDriftStats().damagedLines` counts them).
@@ -519,6 +740,24 @@ export interface DriftStats {
   damagedLines?: number
 }
 
+/**
+ * Writes a file if the fence's lease is still the newest one of its task and phase, expired or not; else nothing
+ * happens. The content goes to a file beside it first, which then takes its place while no lease can be granted, so
+ * that no take-over fits between the check and the write, and readers see the old content or the new one. A link at
+ * the path is replaced, not followed; the mode of an existing file stays.
+ *
+ * Rejects with a {@link LeaseError}: `FENCED`, with the newer holder's name, if another lease has been acquired since,
+ * or this one was released; `INVALID_ARGUMENT` for bad arguments; `IO` if the file can't be written; `DATABASE`,
+ * `DATABASE_LOCKED` if the fence can't be checked. Then nothing was written.
+ *
+ * A process without an open {@link PhaseLeaseManager} on the workspace opens its database for each call.
+ *
+ * @param path the file; its folder must be there
+ * @param data the whole content
+ * @param fence a held lease's `fence`
+ */
+export declare function fencedWriteFile(path: string, data: string | Uint8Array, fence: Fence): Promise<void>
+
 /** The file system that a path is on. */
 export interface FileSystemHealth {
   /** Its name, such as `ext4` or `nfs`; a number where it is not known. */
@@ -543,6 +782,28 @@ export interface LeaseAcquisitionResult {
   expiresIn?: number
 }
 
+/** Something that happened to a lease and that its holder did not do. */
+export interface LeaseEvent {
+  /** Rises from event to event. */
+  id: number
+  /** `'expiry'`: it had ended and was taken over; `'takeover'`: its process was dead; `'forced-release'`. */
+  kind: 'expiry' | 'takeover' | 'forced-release'
+  /** When (ISO 8601, milliseconds, Z). */
+  at: string
+  /** The task. */
+  taskId: string
+  /** The phase. */
+  phase: string
+  /** Who held the lease. */
+  agentId: string
+  /** Its fencing token. */
+  fencingToken?: number
+  /** Who took it over, or released it. */
+  by?: string
+  /** Why it was released. */
+  reason?: string
+}
+
 /** How a workspace's database is, for those who operate it. */
 export interface LeaseHealth {
   /** The database file. */
@@ -559,6 +820,22 @@ export interface LeaseHealth {
   clock: 'boot' | 'wall'
   /** Where the database is. */
   fileSystem: FileSystemHealth
+}
+
+/** A lease as {@link PhaseLeaseManager.listLeases} tells of it. */
+export interface LeaseListing {
+  /** The lease. */
+  lease: PhaseLease
+  /** The process that acquired or renewed it last; absent if old code did. */
+  pid?: number
+  /** That process's host, by its name. */
+  host?: string
+  /** For how long it has been held, in milliseconds. */
+  heldMs: number
+  /** How long it still lasts unless it is renewed, in milliseconds; 0 once it has ended. */
+  remainingMs: number
+  /** How many wait for it. */
+  waiters: number
 }
 
 /** The answer to an attempt to renew a lease. */

@@ -1,5 +1,7 @@
 'use strict'
 
+const { extendLeases } = require('./leases.js')
+
 /** The base of all errors of this package. */
 class DriftlockError extends Error {
   constructor(code, message, options) {
@@ -96,12 +98,15 @@ function setLogger(logger) {
   binding.__setLogSink(logger == null ? null : (event) => callLogger(logger, event))
 }
 
+extendLeases(binding, LeaseError)
+
 exports.PhaseLeaseManager = binding.PhaseLeaseManager
 exports.PromptAttestationManager = binding.PromptAttestationManager
 exports.PhaseLedger = binding.PhaseLedger
 exports.acquireLock = binding.acquireLock
 exports.releaseLock = binding.releaseLock
 exports.withFileLock = withFileLock
+exports.fencedWriteFile = binding.fencedWriteFile
 exports.setLogger = setLogger
 exports.setLogLevel = binding.setLogLevel
 exports.DriftlockError = DriftlockError

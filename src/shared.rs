@@ -17,15 +17,24 @@ impl<T> Shared<T> {
 
     /// The object for this path, made by `make` if nobody uses one.
     pub fn get(&self, path: &Path, make: impl FnOnce() -> T) -> Arc<T> {
+        let made: Result<_, std::convert::Infallible> = self.try_get(path, || Ok(make()));
+        match made {
+            Ok(object) => object,
+            Err(never) => match never {},
+        }
+    }
+
+    /// [`Self::get`] where making an object may fail.
+    pub fn try_get<E>(&self, path: &Path, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
         let mut objects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let objects = objects.get_or_insert_default();
         if let Some(object) = objects.get(path).and_then(Weak::upgrade) {
-            return object;
+            return Ok(object);
         }
         objects.retain(|_, object| object.strong_count() > 0);
-        let object = Arc::new(make());
+        let object = Arc::new(make()?);
         objects.insert(path.to_owned(), Arc::downgrade(&object));
-        object
+        Ok(object)
     }
 }
 

@@ -74,12 +74,8 @@ fn clock() -> Arc<dyn Clock> {
 }
 
 fn leases(workspace: &Path, agent: &str) -> LeaseManager {
-    let options = LeaseOptions {
-        lease_duration_ms: 300_000,
-        max_renewals: u64::MAX,
-        agent_id: agent.into(),
-        durability: DURABILITY,
-    };
+    let options =
+        LeaseOptions { max_renewals: u64::MAX, durability: DURABILITY, ..LeaseOptions::of(agent.into()) };
     LeaseManager::open(workspace, options, clock()).expect("a lease manager")
 }
 

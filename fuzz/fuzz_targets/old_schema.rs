@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use driftlock::clock::{Clock, ManualClock, iso_timestamp};
-use driftlock::durability::Durability;
 use driftlock::lease::{Acquisition, LeaseManager, LeaseOptions, Patience, Renewal, sweep_now};
 use driftlock::log;
 use driftlock::text::Text;
@@ -195,8 +194,7 @@ fuzz_target!(|input: Input| {
         let options = LeaseOptions {
             lease_duration_ms: 10_000,
             max_renewals: 3,
-            agent_id: AGENTS[agent].into(),
-            durability: Durability::Process,
+            ..LeaseOptions::of(AGENTS[agent].into())
         };
         LeaseManager::open(folder.path(), options, clock.clone()).expect("opens whatever the rows hold")
     };

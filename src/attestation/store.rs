@@ -15,6 +15,7 @@ use super::spec::PromptSpec;
 use crate::clock::{Clock, iso_timestamp};
 use crate::durability::{Durability, Sync};
 use crate::error::{Error, Result};
+use crate::gate::{self, Gate};
 use crate::journal::tail::READ_AT_ONCE;
 use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Tail};
 use crate::log;
@@ -137,6 +138,17 @@ impl AttestationStore {
         durability: Durability,
         patience: Patience,
     ) -> Result<Vec<Attestation>> {
+        self.attest_through(&gate::open, prompts, durability, patience)
+    }
+
+    /// [`Self::attest`], if the gate lets it pass: else it fails as the gate does and nothing is recorded.
+    pub fn attest_through(
+        &self,
+        gate: Gate<'_>,
+        prompts: &[&Prepared],
+        durability: Durability,
+        patience: Patience,
+    ) -> Result<Vec<Attestation>> {
         // Before anything is locked.
         for prompt in prompts {
             prompt.hash();
@@ -186,15 +198,18 @@ impl AttestationStore {
                 error: None,
             });
         }
-        // The log comes first: after a crash in between, it tells what the baselines file lacks.
-        if let Err(error) = log.append(&lines) {
-            problem.get_or_insert_with(|| Arc::new(error));
-        }
-        if !new.is_empty()
-            && let Err(error) = baselines.add(guard.file(), &new, durability)
-        {
-            problem.get_or_insert_with(|| Arc::new(error));
-        }
+        gate(&mut || {
+            // The log comes first: after a crash in between, it tells what the baselines file lacks.
+            if let Err(error) = log.append(&lines) {
+                problem.get_or_insert_with(|| Arc::new(error));
+            }
+            if !new.is_empty()
+                && let Err(error) = baselines.add(guard.file(), &new, durability)
+            {
+                problem.get_or_insert_with(|| Arc::new(error));
+            }
+            Ok(())
+        })?;
         if durability == Durability::PowerCut {
             let syncs = syncs(log, (!new.is_empty()).then_some(baselines));
             drop(guard);

@@ -102,8 +102,17 @@ impl From<Claimed> for Acquisition {
     }
 }
 
+/// What a queued claim got.
+#[derive(Debug)]
+pub struct Granted {
+    /// The leases, in the order of the keys.
+    pub leases: Vec<Lease>,
+    /// When they were asked for, by the boot clock, in milliseconds: no later than they were granted.
+    pub asked_boot_ms: i64,
+}
+
 /// Called once, with the leases or with why there are none.
-pub type Answer = Box<dyn FnOnce(Result<Vec<Lease>>) + Send>;
+pub type Answer = Box<dyn FnOnce(Result<Granted>) + Send>;
 
 /// Proof of having held a lease: plain data, which can be passed to another process.
 #[derive(Debug, Clone, PartialEq, Eq)]

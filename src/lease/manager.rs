@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::claim::{Claim, Claimed, Fence, LeaseEvent, ListedLease, OwnedKey};
+use super::hold::Holds;
 use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 use super::patience::{Closing, Patience, Wait};
 use super::sqlite_store::SqliteLeaseStore;
@@ -12,6 +14,9 @@ use crate::clock::Clock;
 use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::text::Text;
+
+/// How long the release of what is held may wait for other processes while closing.
+const RELEASE_AT_CLOSE: Duration = Duration::from_millis(100);
 
 /// What an agent sets for all of its leases.
 #[derive(Debug, Clone)]
@@ -22,15 +27,36 @@ pub struct LeaseOptions {
     pub max_renewals: u64,
     /// Who the agent is. Two managers with the same id are the same holder.
     pub agent_id: Text,
+    /// Whether leases of processes that are known to be dead are free at once.
+    pub takes_from_the_dead: bool,
+    /// Whether a lease that the agent has already is given to it again, for its full duration.
+    pub is_reentrant: bool,
     /// What an acknowledged change survives. With [`Durability::PowerCut`] every change syncs the disk.
     pub durability: Durability,
 }
 
+impl LeaseOptions {
+    /// What an agent gets that sets nothing else: leases of 5 minutes, renewed 10 times at most.
+    #[must_use]
+    pub fn of(agent_id: Text) -> Self {
+        Self {
+            lease_duration_ms: 300_000,
+            max_renewals: 10,
+            agent_id,
+            takes_from_the_dead: false,
+            is_reentrant: false,
+            durability: Durability::default(),
+        }
+    }
+}
+
 /// Acquires, renews and releases leases for one agent.
 pub struct LeaseManager {
-    store: Box<dyn LeaseStore>,
+    store: Arc<dyn LeaseStore>,
+    clock: Arc<dyn Clock>,
     options: LeaseOptions,
     closing: Closing,
+    holds: Arc<Holds>,
 }
 
 impl LeaseManager {
@@ -40,13 +66,14 @@ impl LeaseManager {
     /// file that is no database, stay as they are.
     pub fn open(workspace: &Path, options: LeaseOptions, clock: Arc<dyn Clock>) -> Result<Self> {
         check(&options)?;
-        Ok(Self::with_store(Box::new(SqliteLeaseStore::open(workspace, clock, options.durability)?), options))
+        let store = SqliteLeaseStore::open(workspace, Arc::clone(&clock), options.durability)?;
+        Ok(Self::with_store(Arc::new(store), clock, options))
     }
 
     /// A manager whose leases are kept in `store`.
     #[must_use]
-    pub fn with_store(store: Box<dyn LeaseStore>, options: LeaseOptions) -> Self {
-        Self { store, options, closing: Closing::default() }
+    pub fn with_store(store: Arc<dyn LeaseStore>, clock: Arc<dyn Clock>, options: LeaseOptions) -> Self {
+        Self { store, clock, options, closing: Closing::default(), holds: Arc::default() }
     }
 
     /// Who holds what this manager acquires.
@@ -55,9 +82,57 @@ impl LeaseManager {
         &self.options.agent_id
     }
 
-    /// Acquires the lease unless somebody holds it, this agent included. An expired lease is anyone's.
+    /// Acquires the lease unless somebody holds it, this agent included unless it asked to be let in again. An expired
+    /// lease is anyone's.
     pub fn acquire(&self, task: &Text, phase: &Text, patience: Patience) -> Result<Acquisition> {
-        self.store.acquire(LeaseKey { task, phase }, self.terms(), self.wait(patience)?)
+        let (key, wait) = (LeaseKey { task, phase }, self.wait(patience)?);
+        if self.options.takes_from_the_dead || self.options.is_reentrant {
+            let key = OwnedKey { task: task.clone(), phase: phase.clone() };
+            return self.store.claim(&self.new_claim(vec![key]), wait).map(Into::into);
+        }
+        self.store.acquire(key, self.terms(), wait)
+    }
+
+    /// Releases one lease of this agent and acquires another in one step; `None`, and nothing is changed, if it doesn't
+    /// hold the first.
+    pub fn advance(&self, from: OwnedKey, to: OwnedKey, patience: Patience) -> Result<Option<Acquisition>> {
+        let mut claim = self.new_claim(vec![to]);
+        claim.instead_of = Some((from, None));
+        Ok(match self.store.claim(&claim, self.wait(patience)?)? {
+            Claimed::NothingToGiveUp => None,
+            claimed => Some(claimed.into()),
+        })
+    }
+
+    /// Ends a lease, whoever's it is; the lease, if there was one. The store keeps a record of who did it and why.
+    pub fn force_release(
+        &self,
+        key: LeaseKey<'_>,
+        by: &Text,
+        reason: &Text,
+        patience: Patience,
+    ) -> Result<Option<Lease>> {
+        self.store.force_release(key, by, reason, self.wait(patience)?)
+    }
+
+    /// Runs `work` while nobody can be granted the fence's key, if the fence's lease is still the newest one of it.
+    pub fn fenced(
+        &self,
+        fence: &Fence,
+        work: &mut dyn FnMut() -> Result<()>,
+        patience: Patience,
+    ) -> Result<()> {
+        self.store.fenced(fence, work, self.wait(patience)?)
+    }
+
+    /// All leases of the workspace, expired ones too.
+    pub fn list(&self, patience: Patience) -> Result<Vec<ListedLease>> {
+        self.store.list(self.wait(patience)?)
+    }
+
+    /// What happened to leases after the event of this id, oldest first.
+    pub fn events_after(&self, id: i64, patience: Patience) -> Result<Vec<LeaseEvent>> {
+        self.store.events_after(id, self.wait(patience)?)
     }
 
     /// Extends this agent's lease to its full duration from now, also an expired one that nobody has taken over.
@@ -101,11 +176,12 @@ impl LeaseManager {
         self.closing.begin(deadline);
     }
 
-    /// Ends the use of the store; the leases stay. Idempotent.
+    /// Releases what is held by [`Self::hold`] and ends the use of the store; other leases stay. Idempotent.
     ///
     /// After it returns nothing is written below the workspace on behalf of this manager, and calls, those that
     /// still wait included, fail with [`Error::Closed`].
     pub fn close(&self) {
+        self.holds.release(Patience::lasting(RELEASE_AT_CLOSE));
         self.closing.finish();
         self.store.close();
     }
@@ -114,7 +190,31 @@ impl LeaseManager {
         LeaseTerms { holder: self.agent_id(), duration_ms: self.options.lease_duration_ms }
     }
 
-    fn wait(&self, patience: Patience) -> Result<Wait<'_>> {
+    pub(super) fn new_claim(&self, keys: Vec<OwnedKey>) -> Claim {
+        Claim {
+            keys,
+            holder: self.options.agent_id.clone(),
+            duration_ms: self.options.lease_duration_ms,
+            takes_from_the_dead: self.options.takes_from_the_dead,
+            is_reentrant: self.options.is_reentrant,
+            instead_of: None,
+            queue_ms: 0,
+        }
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn LeaseStore> {
+        &self.store
+    }
+
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    pub(super) fn kept(&self) -> Arc<Holds> {
+        Arc::clone(&self.holds)
+    }
+
+    pub(super) fn wait(&self, patience: Patience) -> Result<Wait<'_>> {
         self.closing.check_open()?;
         Ok(Wait::new(patience, &self.closing))
     }

@@ -5,6 +5,9 @@
 //! machine.
 
 mod claim;
+mod hold;
+mod holding;
+mod keeper;
 mod manager;
 mod model;
 mod patience;
@@ -14,7 +17,11 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use claim::{Answer, Claim, Claimed, EventKind, Fence, LeaseEvent, ListedLease, OwnedKey, Ticket};
+pub use claim::{
+    Answer, Claim, Claimed, EventKind, Fence, Granted, LeaseEvent, ListedLease, OwnedKey, Ticket,
+};
+pub use hold::{Hold, HoldTerms, OnLost};
+pub use holding::{Cancellation, HoldAnswer, HoldRequest};
 pub use manager::{LeaseManager, LeaseOptions};
 pub use model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 pub use patience::{Patience, Wait};

@@ -11,6 +11,7 @@ use crate::clock::{Clock, iso_timestamp};
 use crate::durability::Durability;
 use crate::error::{Error, IoContext, Result};
 use crate::files::{self, Stamp, read_exact_at, sync_folders};
+use crate::gate::{self, Gate};
 use crate::journal::reader::{LONGEST_LINE, line_start};
 use crate::journal::tail::READ_AT_ONCE;
 use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Summary, Tail, TaskIndex};
@@ -122,6 +123,17 @@ impl LedgerStore {
         durability: Durability,
         patience: Patience,
     ) -> Result<Vec<String>> {
+        self.append_through(&gate::open, transitions, durability, patience)
+    }
+
+    /// [`Self::append`], if the gate lets it pass: else it fails as the gate does and nothing is written.
+    pub fn append_through(
+        &self,
+        gate: Gate<'_>,
+        transitions: &[&Transition],
+        durability: Durability,
+        patience: Patience,
+    ) -> Result<Vec<String>> {
         if durability.would_block(patience) {
             return Err(self.would_block());
         }
@@ -141,7 +153,7 @@ impl LedgerStore {
             let id = uuid::Uuid::new_v4().to_string();
             previous = write_entry(&mut lines, transition, &id, &now, &previous);
         }
-        journal.append(&lines)?;
+        gate(&mut || journal.append(&lines).map(drop))?;
         *head = journal.file().and_then(|file| Stamp::of_file(file).ok()).map(|stamp| (stamp, previous));
         if durability == Durability::PowerCut {
             let sync = journal.sync()?;

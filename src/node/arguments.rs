@@ -120,9 +120,20 @@ pub(super) fn storage_options(options: Option<Unknown<'_>>) -> Result<Durability
     Ok(Fields::optional(options, "options")?.read("durability", durability)?.unwrap_or_default())
 }
 
-/// Reads a list of strings.
-pub(super) fn text_list(value: Unknown<'_>, argument: &'static str) -> Result<Vec<Text>> {
-    let expected = "a list of strings";
+/// Reads a number of milliseconds, rounded up; at most 100 years, and so does more.
+#[allow(clippy::cast_possible_truncation, reason = "at most LONGEST")]
+pub(super) fn duration_ms(value: Unknown<'_>, argument: &'static str) -> Result<i64> {
+    const LONGEST: f64 = 3_153_600_000_000.0;
+    let ms = number(value, argument, "a number of milliseconds from 0 on", |number| number >= 0.0)?;
+    Ok(ms.ceil().min(LONGEST) as i64)
+}
+
+/// Reads a list.
+pub(super) fn list<'env>(
+    value: Unknown<'env>,
+    argument: &'static str,
+    expected: &'static str,
+) -> Result<Vec<Unknown<'env>>> {
     if kind(&value) != ValueType::Object || !value.is_array().unwrap_or(false) {
         return Err(invalid(argument, expected, value));
     }
@@ -131,10 +142,20 @@ pub(super) fn text_list(value: Unknown<'_>, argument: &'static str) -> Result<Ve
     let length = list.get_array_length().map_err(wrong)?;
     (0..length)
         .map(|position| {
-            let element: Unknown<'_> = list.get_element(position).map_err(|error| {
+            list.get_element(position).map_err(|error| {
                 forget_exception(&list);
                 wrong(error)
-            })?;
+            })
+        })
+        .collect()
+}
+
+/// Reads a list of strings.
+pub(super) fn text_list(value: Unknown<'_>, argument: &'static str) -> Result<Vec<Text>> {
+    let expected = "a list of strings";
+    list(value, argument, expected)?
+        .into_iter()
+        .map(|element| {
             text(element, argument).map_err(|_| Error::InvalidArgument {
                 argument,
                 expected,

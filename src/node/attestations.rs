@@ -13,6 +13,7 @@ use super::arguments::{
 };
 use super::call::{PATIENCE, Pending, at_once, settled};
 use super::errors::{Family, to_js};
+use super::fences::WorkspaceFence;
 use super::json::{Json, parse_lines};
 use super::place::Workspace;
 use crate::attestation::store::Prepared;
@@ -187,12 +188,23 @@ impl PromptAttestationManager {
     /// a string, the phase has a colon) is not attested: `currentHash` is then empty. If something can't be read or
     /// written the answer holds what is still known, and `error` says what went wrong.
     ///
+    /// With a fence it takes effect only if the fence's lease is still the newest one of its task and phase, expired or
+    /// not, and no take-over fits in between. It then rejects with an {@link AttestationError} instead of recording
+    /// anything: `FENCED`, with the newer holder's name; `INVALID_ARGUMENT` for a fence of another task or phase;
+    /// `DATABASE`, `DATABASE_LOCKED` if the fence can't be checked.
+    ///
     /// @param spec the prompt; it is left as it is
-    #[napi(ts_args_type = "spec: PromptSpec", ts_return_type = "Promise<DriftAnalysis>", catch_unwind)]
+    /// @param options a fence, if the attestation is for a lease that is held
+    #[napi(
+        ts_args_type = "spec: PromptSpec, options?: FenceOptions",
+        ts_return_type = "Promise<DriftAnalysis>",
+        catch_unwind
+    )]
     pub fn attest<'env>(
         &self,
         env: &'env Env,
         spec: Unknown<'env>,
+        options: Option<Unknown<'env>>,
     ) -> napi::Result<PromiseRaw<'env, DriftAnalysis>> {
         let prompt = match prompt_spec(spec) {
             Ok(spec) => Prepared::new(spec),
@@ -205,6 +217,16 @@ impl PromptAttestationManager {
                 return settled(env, Family::Attestation, Ok(DriftAnalysis::not_hashed(&error)));
             }
         };
+        let fence = Fields::optional(options, "options")
+            .and_then(|options| options.read("fence", WorkspaceFence::read))
+            .and_then(|fence| {
+                fence.map(|fence| fence.must_be_for(&prompt.spec.task_id, &prompt.spec.phase)).transpose()
+            });
+        match fence {
+            Ok(None) => {}
+            Ok(Some(fence)) => return self.attest_fenced(env, prompt, fence),
+            Err(error) => return settled(env, Family::Attestation, Err(error)),
+        }
         let (Attestations { store, lane }, durability) = (&*self.shared, self.durability);
         let now = || store.attest(&[&prompt], durability, Patience::Now).map(|mut answers| answers.pop());
         match at_once(lane, now) {
@@ -288,6 +310,26 @@ impl PromptAttestationManager {
 }
 
 impl PromptAttestationManager {
+    /// Never in the call: the fence's database may have to be opened and waited for.
+    fn attest_fenced<'env>(
+        &self,
+        env: &'env Env,
+        prompt: Prepared,
+        fence: WorkspaceFence,
+    ) -> napi::Result<PromiseRaw<'env, DriftAnalysis>> {
+        let (pending, promise) = Pending::new(env, Family::Attestation)?;
+        let (store, durability) = (Arc::clone(&self.shared.store), self.durability);
+        self.shared.lane.push(Job::Other(Box::new(move || {
+            let gate = |work: &mut dyn FnMut() -> Result<()>| fence.pass(work);
+            let answers = store.attest_through(&gate, &[&prompt], durability, Patience::lasting(PATIENCE));
+            let answer = answers.and_then(|mut answers| {
+                answers.pop().ok_or_else(|| Error::Defect("an attestation without an answer".to_owned()))
+            });
+            pending.settle(answer.map(DriftAnalysis::from).map_err(Arc::new));
+        })));
+        Ok(promise)
+    }
+
     fn answer<'env, T: napi::bindgen_prelude::ToNapiValue + Send + 'static>(
         &self,
         env: &'env Env,

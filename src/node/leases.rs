@@ -1,5 +1,6 @@
 //! `PhaseLeaseManager`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,22 +9,23 @@ use napi::{Either, Env};
 use napi_derive::napi;
 
 use super::arguments::{
-    Fields, JsText, durability, js_text, non_empty_text, number, path, text, whole_number,
+    Fields, boolean, durability, invalid, non_empty_text, number, path, text, whole_number,
 };
 use super::call::{Pending, at_once, settled, workspace_path, would_block};
 use super::errors::{Family, to_js};
+use super::lease_shapes::{LeaseAcquisitionResult, LeaseRenewalResult, LeaseStats, PhaseLease, count};
 use super::place::{LeaseHealth, network_policy};
 use crate::clock::{SystemClock, iso_timestamp};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
-use crate::lease::{Acquisition, Lease, LeaseManager, LeaseOptions, Renewal};
+use crate::lease::{Lease, LeaseManager, LeaseOptions, Renewal};
 use crate::log;
 use crate::patience::Patience;
 use crate::place::{self, SystemProbe};
 use crate::text::Text;
 
 /// How long a call waits while another process holds the database's write lock.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a look-up that answers at once tries when another process is just repairing the database's log.
 const LONGEST_READ: Duration = Duration::from_millis(100);
 /// How long calls that were made before `close`, all together, may still wait for another process.
@@ -32,83 +34,6 @@ const BUSY_AT_CLOSE: Duration = Duration::from_millis(8);
 const STALLED: Duration = Duration::from_secs(1);
 /// The longest duration of a lease, in seconds: 100 years.
 const LONGEST_LEASE: f64 = 3_153_600_000.0;
-
-/// The right of one agent to work on a phase of a task.
-#[napi(object, object_from_js = false)]
-pub struct PhaseLease {
-    /// Names this lease (UUID). It stays the same when the lease is renewed.
-    #[napi(js_name = "lease_id")]
-    pub lease_id: String,
-    /// The task.
-    #[napi(js_name = "task_id", ts_type = "string")]
-    pub task_id: JsText,
-    /// The phase.
-    #[napi(ts_type = "WorkPhase")]
-    pub phase: JsText,
-    /// The holder.
-    #[napi(js_name = "agent_id", ts_type = "string")]
-    pub agent_id: JsText,
-    /// When it was acquired (ISO 8601, milliseconds, Z).
-    #[napi(js_name = "acquired_at")]
-    pub acquired_at: String,
-    /// When it ends unless it is renewed (ISO 8601, milliseconds, Z). By the wall clock at the time it was written;
-    /// what counts is the time that passes, so setting the clock neither ends nor prolongs a lease.
-    #[napi(js_name = "expires_at")]
-    pub expires_at: String,
-    /// How often it was renewed.
-    #[napi(js_name = "renewed_count")]
-    pub renewed_count: f64,
-    /// A whole number that is higher than that of every earlier lease of this task and phase, over releases,
-    /// expiries, restarts, clock changes and power cuts. Whoever guards a resource can refuse a holder whose token
-    /// is not the highest it has seen (Kleppmann, "How to do distributed locking", 2016).
-    #[napi(js_name = "fencing_token")]
-    pub fencing_token: f64,
-}
-
-/// The answer to an attempt to acquire a lease.
-#[napi(object, object_from_js = false)]
-pub struct LeaseAcquisitionResult {
-    /// Whether the caller has the lease now.
-    pub acquired: bool,
-    /// The lease, if it was acquired.
-    pub lease: Option<PhaseLease>,
-    /// Why it was not acquired: `'Lease already held by another agent'` or `'Internal error: …'`.
-    pub reason: Option<String>,
-    /// Who holds it, if somebody does.
-    #[napi(ts_type = "string")]
-    pub holder: Option<JsText>,
-    /// In how many whole seconds the holder's lease ends, rounded down, never negative.
-    pub expires_in: Option<f64>,
-}
-
-/// The answer to an attempt to renew a lease.
-#[napi(object, object_from_js = false)]
-pub struct LeaseRenewalResult {
-    /// Whether the lease was renewed.
-    pub renewed: bool,
-    /// When it ends now (ISO 8601, milliseconds, Z), if it was renewed.
-    pub expires_at: Option<String>,
-    /// Why it was not renewed: `'Lease not held by this agent'`, `'Max renewals (N) exceeded'` or
-    /// `'Internal error: …'`.
-    pub reason: Option<String>,
-}
-
-/// The state of all leases of a workspace.
-#[napi(object, object_from_js = false)]
-pub struct LeaseStats {
-    /// The leases in the table.
-    pub total_leases: f64,
-    /// Those of them that have not ended.
-    pub active_leases: f64,
-    /// Those of them that have ended and that nobody has taken over or released.
-    pub expired_leases: f64,
-    /// The mean duration, in seconds, of all holds that are over; 0 if none is. It may lag by a second.
-    pub average_hold_time: f64,
-    /// The highest number of renewals among the leases in the table.
-    pub max_renewals: f64,
-    /// How many acquisitions, of all processes, were refused because the lease was held. It may lag by a second.
-    pub contention_events: f64,
-}
 
 /// Phase leases: at most one agent at a time in each phase of a task, among all processes of a machine that use the
 /// workspace.
@@ -123,9 +48,11 @@ pub struct LeaseStats {
 /// A lease can end while its holder still works. Only a fencing token protects what the holder writes then.
 #[napi]
 pub struct PhaseLeaseManager {
-    manager: Arc<LeaseManager>,
-    lane: Arc<Lane<Box<dyn FnOnce() + Send>>>,
+    pub(super) manager: Arc<LeaseManager>,
+    pub(super) lane: Arc<Lane<Box<dyn FnOnce() + Send>>>,
     max_renewals: u64,
+    pub(super) lease_duration_ms: i64,
+    workspace: PathBuf,
 }
 
 #[napi]
@@ -143,14 +70,21 @@ impl PhaseLeaseManager {
             let root = workspace_path(path(workspace_root, "workspaceRoot")?);
             let policy = network_policy(options)?;
             let options = lease_options(options)?;
-            let max_renewals = options.max_renewals;
+            let (max_renewals, duration_ms) = (options.max_renewals, options.lease_duration_ms);
             place::admit(&root, &root.join("state/orchestrator.db"), policy, &SystemProbe)?;
             let manager = LeaseManager::open(&root, options, Arc::new(SystemClock))?;
-            Ok((manager, max_renewals))
+            Ok((manager, max_renewals, duration_ms, root))
         };
-        let (manager, max_renewals) = open().map_err(|error| to_js(&env, Family::Lease, &error))?;
+        let (manager, max_renewals, lease_duration_ms, workspace) =
+            open().map_err(|error| to_js(&env, Family::Lease, &error))?;
         let lane = Lane::new(1, |jobs: Vec<Box<dyn FnOnce() + Send>>| jobs.into_iter().for_each(|job| job()));
-        Ok(Self { manager: Arc::new(manager), lane, max_renewals })
+        Ok(Self { manager: Arc::new(manager), lane, max_renewals, lease_duration_ms, workspace })
+    }
+
+    /// The workspace's folder, as an absolute path.
+    #[napi(getter, catch_unwind)]
+    pub fn workspace(&self) -> String {
+        self.workspace.to_string_lossy().into_owned()
     }
 
     /// Acquires the lease of a task and phase, unless somebody holds it; this agent too is refused while it holds it.
@@ -175,13 +109,7 @@ impl PhaseLeaseManager {
             task_id,
             phase,
             |manager, task, phase, patience| manager.acquire(task, phase, patience).map(Into::into),
-            |error| LeaseAcquisitionResult {
-                acquired: false,
-                lease: None,
-                reason: Some(internal_error(error)),
-                holder: None,
-                expires_in: None,
-            },
+            |error| LeaseAcquisitionResult::refused(internal_error(error)),
         )
     }
 
@@ -357,7 +285,7 @@ impl PhaseLeaseManager {
         }
     }
 
-    fn run<'env, T: ToNapiValue + Send + 'static>(
+    pub(super) fn run<'env, T: ToNapiValue + Send + 'static>(
         &self,
         env: &'env Env,
         work: impl Fn(&LeaseManager, Patience) -> Result<T> + Send + 'static,
@@ -369,7 +297,7 @@ impl PhaseLeaseManager {
         })
     }
 
-    fn answer<'env, T: ToNapiValue + Send + 'static>(
+    pub(super) fn answer<'env, T: ToNapiValue + Send + 'static>(
         &self,
         env: &'env Env,
         work: impl Fn(&LeaseManager, Patience) -> Result<T> + Send + 'static,
@@ -379,7 +307,7 @@ impl PhaseLeaseManager {
         }
         let (pending, promise) = Pending::new(env, Family::Lease)?;
         let manager = Arc::clone(&self.manager);
-        let patience = Patience::Until(Instant::now() + PATIENCE);
+        let patience = Patience::Until(Instant::now() + STORE_PATIENCE);
         self.lane.push(Box::new(move || {
             pending.settle(work(&manager, patience).map_err(Arc::new));
         }));
@@ -400,7 +328,14 @@ fn lease_options(options: Option<Unknown<'_>>) -> Result<LeaseOptions> {
     let duration = fields.read("leaseDuration", seconds)?.unwrap_or(300.0);
     #[allow(clippy::cast_possible_truncation, reason = "at most LONGEST_LEASE")]
     let lease_duration_ms = ((duration * 1000.0).round() as i64).max(1);
+    let take_over = |value: Unknown<'_>, name| match text(value, name).ok().as_ref().and_then(Text::as_str) {
+        Some("expiry") => Ok(false),
+        Some("dead-holder") => Ok(true),
+        _ => Err(invalid(name, "'expiry' or 'dead-holder'", value)),
+    };
     Ok(LeaseOptions {
+        takes_from_the_dead: fields.read("takeover", take_over)?.unwrap_or_default(),
+        is_reentrant: fields.read("reentrant", boolean)?.unwrap_or_default(),
         lease_duration_ms,
         max_renewals: fields.read("maxRenewals", whole_number)?.unwrap_or(10),
         agent_id: fields.read("agentId", non_empty_text)?.unwrap_or_else(default_agent_id),
@@ -415,7 +350,7 @@ fn default_agent_id() -> Text {
     format!("{}-{}-{random}", host.as_deref().unwrap_or("unknown"), std::process::id()).into()
 }
 
-fn internal_error(error: &Error) -> String {
+pub(super) fn internal_error(error: &Error) -> String {
     format!("Internal error: {error}")
 }
 
@@ -432,58 +367,4 @@ fn failed<T>(error: &Error, what: &str, otherwise: T) -> T {
 
 fn or_null(lease: Option<Lease>) -> Either<PhaseLease, Null> {
     lease.map_or(Either::B(Null), |lease| Either::A(lease.into()))
-}
-
-#[allow(clippy::cast_precision_loss, reason = "counts of leases stay far below 2^53")]
-fn count(number: u64) -> f64 {
-    number as f64
-}
-
-impl From<Acquisition> for LeaseAcquisitionResult {
-    fn from(acquisition: Acquisition) -> Self {
-        match acquisition {
-            Acquisition::Acquired(lease) => Self {
-                acquired: true,
-                lease: Some(lease.into()),
-                reason: None,
-                holder: None,
-                expires_in: None,
-            },
-            Acquisition::Held { holder, remaining_ms } => Self {
-                acquired: false,
-                lease: None,
-                reason: Some("Lease already held by another agent".to_owned()),
-                holder: Some(js_text(&holder)),
-                expires_in: Some(count(u64::try_from(remaining_ms / 1000).unwrap_or(0))),
-            },
-        }
-    }
-}
-
-impl From<Lease> for PhaseLease {
-    fn from(lease: Lease) -> Self {
-        Self {
-            lease_id: lease.lease_id,
-            task_id: js_text(&lease.task_id),
-            phase: js_text(&lease.phase),
-            agent_id: js_text(&lease.agent_id),
-            acquired_at: lease.acquired_at,
-            expires_at: lease.expires_at,
-            renewed_count: count(lease.renewed_count),
-            fencing_token: count(u64::try_from(lease.fencing_token).unwrap_or(0)),
-        }
-    }
-}
-
-impl From<crate::lease::LeaseStats> for LeaseStats {
-    fn from(stats: crate::lease::LeaseStats) -> Self {
-        Self {
-            total_leases: count(stats.total_leases),
-            active_leases: count(stats.active_leases),
-            expired_leases: count(stats.expired_leases),
-            average_hold_time: stats.average_hold_time_s,
-            max_renewals: count(stats.max_renewals),
-            contention_events: count(stats.contention_events),
-        }
-    }
 }

@@ -10,6 +10,7 @@ use napi_derive::napi;
 use super::arguments::{Fields, JsText, boolean, js_text, number, storage_options, text, text_list};
 use super::call::{PATIENCE, Pending, at_once, settled};
 use super::errors::{Family, to_js};
+use super::fences::WorkspaceFence;
 use super::json::{Json, parse_lines};
 use super::place::Workspace;
 use crate::clock::{Clock, SystemClock};
@@ -215,8 +216,17 @@ impl PhaseLedger {
                 persona_hash: metadata.read("personaHash", text)?,
             })
         };
-        let transition = match transition() {
-            Ok(transition) => transition,
+        let read = || -> Result<(Transition, Option<WorkspaceFence>)> {
+            let transition = transition()?;
+            let fence = Fields::optional(metadata, "metadata")?.read("fence", WorkspaceFence::read)?;
+            let fence = fence
+                .map(|fence| fence.must_be_for(&transition.task_id, &transition.to_phase))
+                .transpose()?;
+            Ok((transition, fence))
+        };
+        let transition = match read() {
+            Ok((transition, None)) => transition,
+            Ok((transition, Some(fence))) => return self.append_fenced(env, transition, fence),
             Err(error) => return settled(env, Family::Ledger, Err(error)),
         };
         let (Ledger { store, lane }, durability) = (&*self.shared, self.durability);
@@ -293,6 +303,23 @@ impl PhaseLedger {
 }
 
 impl PhaseLedger {
+    /// Never in the call: the fence's database may have to be opened and waited for.
+    fn append_fenced<'env>(
+        &self,
+        env: &'env Env,
+        transition: Transition,
+        fence: WorkspaceFence,
+    ) -> napi::Result<PromiseRaw<'env, Json>> {
+        let (pending, promise) = Pending::new(env, Family::Ledger)?;
+        let (store, durability) = (Arc::clone(&self.shared.store), self.durability);
+        self.shared.lane.push(Job::Other(Box::new(move || {
+            let gate = |work: &mut dyn FnMut() -> Result<()>| fence.pass(work);
+            let lines = store.append_through(&gate, &[&transition], durability, Patience::lasting(PATIENCE));
+            pending.settle(lines.map(|lines| Json(lines.concat())).map_err(Arc::new));
+        })));
+        Ok(promise)
+    }
+
     fn answer<'env, T: ToNapiValue + Send + 'static>(
         &self,
         env: &'env Env,

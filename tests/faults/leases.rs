@@ -27,8 +27,12 @@ struct Leased {
 }
 
 pub(crate) fn open(root: &Path, agent: &str, durability: Durability) -> Result<LeaseManager> {
-    let options =
-        LeaseOptions { lease_duration_ms: 600_000, max_renewals: 100, agent_id: agent.into(), durability };
+    let options = LeaseOptions {
+        lease_duration_ms: 600_000,
+        max_renewals: 100,
+        durability,
+        ..LeaseOptions::of(agent.into())
+    };
     LeaseManager::open(root, options, Arc::new(SystemClock))
 }
 

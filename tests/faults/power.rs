@@ -86,8 +86,7 @@ pub(crate) fn write_leases() {
 }
 
 fn open(root: &Path, clock: &Arc<ManualClock>, durability: Durability) -> LeaseManager {
-    let options =
-        LeaseOptions { lease_duration_ms: 600_000, max_renewals: 10, agent_id: "agent".into(), durability };
+    let options = LeaseOptions { lease_duration_ms: 600_000, durability, ..LeaseOptions::of("agent".into()) };
     LeaseManager::open(root, options, Arc::<ManualClock>::clone(clock)).unwrap()
 }
 

@@ -18,7 +18,7 @@ use super::term::Now;
 use super::upkeep::Upkeep;
 use crate::durability::Durability;
 use crate::error::{Error, Result};
-use crate::lease::claim::{Answer, Claim, Claimed, Ticket};
+use crate::lease::claim::{Answer, Claim, Claimed, Granted, Ticket};
 use crate::lease::model::LeaseKey;
 use crate::sqlite::{Database, Failure};
 
@@ -252,8 +252,10 @@ impl WaitingRoom {
 
     fn try_claim(&self, database: &Arc<Database>, ticket: Ticket, dead: &[String], is_last: bool) {
         let Some(waiter) = self.lock().waiters.remove(&ticket.0) else { return };
-        let result = match attempt(database, ticket, &waiter, dead) {
-            Ok(Claimed::Granted(leases)) => Ok(leases),
+        let Some(upkeep) = database.attached::<Upkeep>() else { return (waiter.answer)(Err(Error::Closed)) };
+        let asked_boot_ms = upkeep.clock.boot_ms();
+        let result = match attempt(database, &upkeep, ticket, &waiter, dead) {
+            Ok(Claimed::Granted(leases)) => Ok(Granted { leases, asked_boot_ms }),
             Ok(Claimed::Refused { key, holder, .. }) if is_last => {
                 Err(Error::LeaseHeld { task: key.task, phase: key.phase, holder })
             }
@@ -276,8 +278,13 @@ impl WaitingRoom {
     }
 }
 
-fn attempt(database: &Arc<Database>, ticket: Ticket, waiter: &Waiter, dead: &[String]) -> Result<Claimed> {
-    let Some(upkeep) = database.attached::<Upkeep>() else { return Err(Error::Closed) };
+fn attempt(
+    database: &Arc<Database>,
+    upkeep: &Upkeep,
+    ticket: Ticket,
+    waiter: &Waiter,
+    dead: &[String],
+) -> Result<Claimed> {
     let Ok(writer) = database.try_writer() else { return Err(Error::DatabaseLocked) };
     let try_once = || -> Result<Claimed, Failure> {
         database.remove_doubt(&writer, crate::patience::Patience::Until(Instant::now()))?;

@@ -17,7 +17,6 @@ use tempfile::TempDir;
 
 use super::{Acquisition, Lease, LeaseManager, LeaseOptions, Patience};
 use crate::clock::ManualClock;
-use crate::durability::Durability;
 use crate::error::Result;
 use crate::text::Text;
 
@@ -70,12 +69,7 @@ impl Fixture {
 }
 
 fn options(agent: &str) -> LeaseOptions {
-    LeaseOptions {
-        lease_duration_ms: 10 * SECOND,
-        max_renewals: 3,
-        agent_id: Text::from(agent),
-        durability: Durability::Process,
-    }
+    LeaseOptions { lease_duration_ms: 10 * SECOND, max_renewals: 3, ..LeaseOptions::of(Text::from(agent)) }
 }
 
 fn soon() -> Patience {

@@ -1,0 +1,208 @@
+'use strict'
+
+// What PhaseLeaseManager has beyond the native calls: leases that are held, and events.
+
+const { EventEmitter } = require('node:events')
+
+/** Node 20 has the symbol since 20.4; whoever needs it earlier defines it before this package is loaded. */
+const asyncDispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')
+
+/** @param {typeof import('./binding.js')} binding */
+function extendLeases(binding, LeaseError) {
+  const { PhaseLeaseManager } = binding
+  /** The leases of this thread that are held, for its orderly end. */
+  const held = new Set()
+  let releasesAtExit = false
+
+  class HeldLease {
+    #native
+    #manager
+    #controller = new AbortController()
+    #advancing = false
+    #lostMeanwhile
+
+    constructor(native, manager, { taskId, phase }) {
+      this.#native = native
+      this.#manager = manager
+      this.leaseId = binding.__holdLeaseId(native)
+      this.fence = Object.freeze({
+        workspace: manager.workspace,
+        taskId,
+        phase,
+        token: binding.__holdToken(native),
+        leaseId: this.leaseId,
+      })
+      held.add(this)
+      releaseAtExit()
+    }
+
+    get taskId() {
+      return this.fence.taskId
+    }
+
+    get phase() {
+      return this.fence.phase
+    }
+
+    get signal() {
+      return this.#controller.signal
+    }
+
+    get expiresAt() {
+      return binding.__holdExpiresAt(this.#native)
+    }
+
+    remainingMs() {
+      return binding.__holdRemainingMs(this.#native)
+    }
+
+    progress() {
+      binding.__holdProgress(this.#native)
+    }
+
+    async release() {
+      const released = await binding.__holdRelease(this.#native)
+      held.delete(this)
+      return released
+    }
+
+    async advance(phase, options) {
+      this.#advancing = true
+      try {
+        const [next] = await hold(this.#manager, [{ taskId: this.taskId, phase }], options, this.#native)
+        held.delete(this)
+        return next
+      } catch (error) {
+        this.#advancing = false
+        if (this.#lostMeanwhile) this.__lose(this.#lostMeanwhile)
+        throw error
+      }
+    }
+
+    [asyncDispose]() {
+      return this.release().then(() => {})
+    }
+
+    __lose(error) {
+      if (this.#advancing) {
+        this.#lostMeanwhile = error
+        return
+      }
+      held.delete(this)
+      this.#controller.abort(error)
+    }
+
+    __releaseAtExit() {
+      binding.__holdReleaseAtExit(this.#native)
+    }
+  }
+
+  class HeldLeases {
+    constructor(leases) {
+      this.leases = Object.freeze(leases)
+      this.signal = AbortSignal.any(leases.map(({ signal }) => signal))
+    }
+
+    async release() {
+      const released = await Promise.all(this.leases.map((lease) => lease.release()))
+      return released.every((released) => released)
+    }
+
+    [asyncDispose]() {
+      return this.release().then(() => {})
+    }
+  }
+
+  function releaseAtExit() {
+    if (releasesAtExit) return
+    releasesAtExit = true
+    process.once('exit', () => {
+      for (const lease of held) lease.__releaseAtExit()
+    })
+  }
+
+  async function hold(manager, keys, options, instead) {
+    const { signal } = options ?? {}
+    if (signal !== undefined && !(signal instanceof AbortSignal)) {
+      throw new LeaseError('INVALID_ARGUMENT', `signal must be an AbortSignal, got ${typeof signal}`)
+    }
+    signal?.throwIfAborted()
+    const cancellation = binding.__newCancellation()
+    const cancel = () => binding.__cancel(cancellation)
+    signal?.addEventListener('abort', cancel, { once: true })
+    const leases = []
+    const lostEarly = []
+    const lost = (position, code, message) => {
+      const error = new LeaseError(code, message)
+      if (leases[position]) leases[position].__lose(error)
+      else lostEarly.push([position, error])
+    }
+    try {
+      const natives = await manager.__hold(keys, options, cancellation, lost, instead)
+      natives.forEach((native, i) => {
+        leases.push(new HeldLease(native, manager, keys[i]))
+      })
+      for (const [position, error] of lostEarly) leases[position]?.__lose(error)
+      if (signal?.aborted) {
+        await Promise.all(leases.map((lease) => lease.release()))
+        throw signal.reason
+      }
+      return leases
+    } catch (error) {
+      throw signal?.aborted ? signal.reason : error
+    } finally {
+      signal?.removeEventListener('abort', cancel)
+    }
+  }
+
+  const events = new WeakMap()
+  const EVENTS = ['contention', 'takeover', 'expiry', 'forced-release']
+
+  function emitterOf(manager, event) {
+    if (!EVENTS.includes(event)) {
+      throw new LeaseError('INVALID_ARGUMENT', `event must be one of ${EVENTS.join(', ')}, got ${String(event)}`)
+    }
+    let emitter = events.get(manager)
+    if (!emitter) {
+      emitter = new EventEmitter()
+      events.set(manager, emitter)
+      manager.__watchEvents((event) => emitter.emit(event.kind, event))
+    }
+    return emitter
+  }
+
+  const { acquireLease } = PhaseLeaseManager.prototype
+  Object.assign(PhaseLeaseManager.prototype, {
+    async hold(taskId, phase, options) {
+      const [lease] = await hold(this, [{ taskId, phase }], options)
+      return lease
+    },
+
+    async holdMany(keys, options) {
+      return new HeldLeases(await hold(this, keys, options))
+    },
+
+    on(event, listener) {
+      emitterOf(this, event).on(event, listener)
+      // Refusals are not written down, so each manager tells its own.
+      if (event === 'contention' && !Object.hasOwn(this, 'acquireLease')) {
+        this.acquireLease = async function (taskId, phase) {
+          const result = await acquireLease.call(this, taskId, phase)
+          if (!result.acquired && result.holder !== undefined) {
+            const { holder, expiresIn } = result
+            emitterOf(this, event).emit(event, { kind: event, taskId, phase, holder, expiresIn })
+          }
+          return result
+        }
+      }
+      return this
+    },
+
+    off(event, listener) {
+      emitterOf(this, event).off(event, listener)
+      return this
+    },
+  })
+}
+
+module.exports = { extendLeases }

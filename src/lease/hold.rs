@@ -1,0 +1,304 @@
+//! Leases that are renewed for their holder until it gives them up.
+//!
+//! A hold's deadline is counted from before each request was sent (as in Gray and Cheriton, "Leases", SOSP 1989), on the
+//! clock that counts while the machine sleeps, so it is never later than the one that others see. The holder is told a
+//! little before it, whatever has kept the renewals from succeeding.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use super::claim::{Fence, OwnedKey};
+use super::model::Lease;
+use super::patience::{Closing, Patience, Wait};
+use super::store::LeaseStore;
+use crate::clock::{Clock, iso_timestamp};
+use crate::error::{Error, Result};
+use crate::text::Text;
+
+/// How long one try at a renewal waits for others; another one follows.
+const RENEWAL_PATIENCE: Duration = Duration::from_millis(20);
+/// The first and the longest pause before another try, in milliseconds.
+const RETRY_MS: (i64, i64) = (10, 200);
+/// The longest time before a deadline at which the holder is told, in milliseconds.
+const LONGEST_MARGIN_MS: i64 = 1000;
+
+/// Between two looks whether it is still there, in milliseconds: an operator may have released it.
+const LOOK_MS: i64 = 1000;
+
+/// Called once, from the keeper's thread, when a hold is lost.
+pub type OnLost = Box<dyn FnOnce(&Error) + Send>;
+
+/// Within what bounds a lease is held.
+#[derive(Debug, Clone, Copy)]
+pub struct HoldTerms {
+    /// How long the lease lasts from one renewal to the next at most, in milliseconds; positive.
+    pub duration_ms: i64,
+    /// After how many milliseconds it ends for good; positive.
+    pub max_hold_ms: i64,
+    /// Within how many milliseconds the holder must say that it gets on, each time, if it must.
+    pub progress_ms: Option<i64>,
+}
+
+/// A lease that is held.
+pub struct Hold {
+    store: Arc<dyn LeaseStore>,
+    clock: Arc<dyn Clock>,
+    key: OwnedKey,
+    lease_id: String,
+    agent_id: Text,
+    token: i64,
+    acquired_at: String,
+    terms: HoldTerms,
+    state: Mutex<State>,
+}
+
+struct State {
+    standing: Standing,
+    /// All by the boot clock, in milliseconds.
+    deadline: i64,
+    end: i64,
+    progress_due: Option<i64>,
+    next_renewal: i64,
+    next_check: i64,
+    retry_ms: i64,
+    expires_at: String,
+    last_failure: Option<String>,
+    on_lost: Option<OnLost>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Held,
+    Lost,
+    Released,
+}
+
+impl Hold {
+    /// Takes charge of a lease that was asked for at `asked_ms`, by the boot clock.
+    pub(super) fn new(
+        store: Arc<dyn LeaseStore>,
+        clock: Arc<dyn Clock>,
+        lease: Lease,
+        terms: HoldTerms,
+        asked_ms: i64,
+        on_lost: OnLost,
+    ) -> Arc<Self> {
+        let first_ms = terms.duration_ms.min(terms.max_hold_ms);
+        let state = State {
+            standing: Standing::Held,
+            deadline: asked_ms.saturating_add(first_ms),
+            end: asked_ms.saturating_add(terms.max_hold_ms),
+            progress_due: terms.progress_ms.map(|ms| clock.boot_ms().saturating_add(ms)),
+            next_renewal: asked_ms.saturating_add(first_ms / 3),
+            next_check: asked_ms.saturating_add(LOOK_MS),
+            retry_ms: RETRY_MS.0,
+            expires_at: lease.expires_at,
+            last_failure: None,
+            on_lost: Some(on_lost),
+        };
+        Arc::new(Self {
+            store,
+            clock,
+            key: OwnedKey { task: lease.task_id, phase: lease.phase },
+            lease_id: lease.lease_id,
+            agent_id: lease.agent_id,
+            token: lease.fencing_token,
+            acquired_at: lease.acquired_at,
+            terms,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// What proves the hold to whoever writes for it.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        Fence { key: self.key.clone(), token: self.token, lease_id: self.lease_id.clone() }
+    }
+
+    /// When the lease was acquired: wall time, ISO 8601.
+    #[must_use]
+    pub fn acquired_at(&self) -> &str {
+        &self.acquired_at
+    }
+
+    /// When the lease ends unless it is renewed again: wall time, ISO 8601.
+    #[must_use]
+    pub fn expires_at(&self) -> String {
+        self.lock().expires_at.clone()
+    }
+
+    /// For how many milliseconds nobody else can get in, as far as this process knows; 0 once it is lost or released.
+    #[must_use]
+    pub fn remaining_ms(&self) -> i64 {
+        let state = self.lock();
+        match state.standing {
+            Standing::Held => state.deadline.saturating_sub(self.clock.boot_ms()).max(0),
+            Standing::Lost | Standing::Released => 0,
+        }
+    }
+
+    /// Says that the holder gets on.
+    pub fn progress(&self) {
+        let due = self.terms.progress_ms.map(|ms| self.clock.boot_ms().saturating_add(ms));
+        self.lock().progress_due = due;
+        super::keeper::wake();
+    }
+
+    /// Gives the lease up; says whether it was still this holder's, also if it had ended. A second time answers false.
+    pub fn release(&self, patience: Patience) -> Result<bool> {
+        if !self.end_renewals() {
+            return Ok(false);
+        }
+        let closing = Closing::default();
+        let (key, wait) = (self.key.as_key(), Wait::new(patience, &closing));
+        self.store.release(key, &self.agent_id, Some(&self.lease_id), wait)
+    }
+
+    /// Takes the lease out of the keeper's hands; says whether it was there.
+    pub(super) fn end_renewals(&self) -> bool {
+        let mut state = self.lock();
+        let was = std::mem::replace(&mut state.standing, Standing::Released);
+        state.on_lost = None;
+        was != Standing::Released
+    }
+
+    /// Whether the keeper still has to see to it.
+    pub(super) fn is_kept(&self) -> bool {
+        self.lock().standing == Standing::Held
+    }
+
+    /// When to see to it next, in milliseconds by the boot clock.
+    pub(super) fn next_look(&self) -> i64 {
+        let state = self.lock();
+        let told_at = state.deadline.saturating_sub(self.margin_ms());
+        state.next_renewal.min(state.next_check).min(told_at).min(state.progress_due.unwrap_or(i64::MAX))
+    }
+
+    /// Renews it if it is time to, and notices if it is lost.
+    pub(super) fn see_to(&self) {
+        let now = self.clock.boot_ms();
+        let (due, end) = {
+            let state = self.lock();
+            if state.standing != Standing::Held {
+                return;
+            }
+            (state.next_renewal, state.end)
+        };
+        let is_hung = self.lock().progress_due.is_some_and(|due| due <= now);
+        if is_hung {
+            return self.lose("no progress was made in time");
+        }
+        if now >= due && self.lock().deadline < end && self.is_in_time(now) {
+            self.renew(now, end);
+        } else if now >= self.lock().next_check {
+            self.check();
+        }
+        if !self.is_in_time(self.clock.boot_ms()) {
+            let state = self.lock();
+            let cause = match (&state.last_failure, state.deadline >= state.end) {
+                (_, true) => "the longest time for which it may be held is over".to_owned(),
+                (Some(failure), _) => format!("it could not be renewed in time: {failure}"),
+                (None, _) => "the process did not run for too long to renew it".to_owned(),
+            };
+            drop(state);
+            self.lose(&cause);
+        }
+    }
+
+    fn renew(&self, now: i64, end: i64) {
+        let duration = self.terms.duration_ms.min(end.saturating_sub(now));
+        let closing = Closing::default();
+        let wait = Wait::new(Patience::lasting(RENEWAL_PATIENCE), &closing);
+        let expires_ms = self.clock.wall_ms().saturating_add(duration);
+        let extended = self.store.extend(self.key.as_key(), &self.lease_id, duration, wait);
+        let mut state = self.lock();
+        match extended {
+            Ok(true) => {
+                state.deadline = now.saturating_add(duration);
+                state.expires_at = iso_timestamp(expires_ms);
+                state.next_renewal =
+                    if state.deadline >= end { i64::MAX } else { now.saturating_add(duration / 3) };
+                state.retry_ms = RETRY_MS.0;
+                state.last_failure = None;
+            }
+            Ok(false) => {
+                drop(state);
+                if !self.check() {
+                    self.lose("it was released by somebody else");
+                }
+            }
+            // It may have been done all the same: doing it again is as good.
+            Err(error) => {
+                state.last_failure = Some(error.to_string());
+                state.next_renewal = self.clock.boot_ms().saturating_add(state.retry_ms);
+                state.retry_ms = (state.retry_ms * 2).min(RETRY_MS.1);
+            }
+        }
+    }
+
+    /// Notices if somebody else has ended it; says whether it has.
+    fn check(&self) -> bool {
+        self.lock().next_check = self.clock.boot_ms().saturating_add(LOOK_MS);
+        let closing = Closing::default();
+        let wait = Wait::new(Patience::lasting(RENEWAL_PATIENCE), &closing);
+        match self.store.get(self.key.as_key(), wait) {
+            Ok(Some(lease)) if lease.lease_id == self.lease_id => return false,
+            Ok(Some(lease)) => {
+                let (agent, token) = (lease.agent_id, lease.fencing_token);
+                self.lose(&format!("{agent} has taken it over, with token {token}"));
+            }
+            Ok(None) => self.lose("it was released by somebody else"),
+            // A renewal will tell.
+            Err(_) => return false,
+        }
+        true
+    }
+
+    fn is_in_time(&self, now: i64) -> bool {
+        now < self.lock().deadline.saturating_sub(self.margin_ms())
+    }
+
+    fn margin_ms(&self) -> i64 {
+        (self.terms.duration_ms / 10).clamp(1, LONGEST_MARGIN_MS)
+    }
+
+    fn lose(&self, cause: &str) {
+        let on_lost = {
+            let mut state = self.lock();
+            if state.standing != Standing::Held {
+                return;
+            }
+            state.standing = Standing::Lost;
+            state.on_lost.take()
+        };
+        let OwnedKey { task, phase } = self.key.clone();
+        let error = Error::LeaseLost { task, phase, cause: cause.to_owned() };
+        if let Some(on_lost) = on_lost {
+            on_lost(&error);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The holds of a manager, released with it.
+#[derive(Default)]
+pub(super) struct Holds(Mutex<Vec<Weak<Hold>>>);
+
+impl Holds {
+    pub(super) fn add(&self, hold: &Arc<Hold>) {
+        let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.retain(|hold| hold.upgrade().is_some_and(|hold| hold.is_kept()));
+        holds.push(Arc::downgrade(hold));
+    }
+
+    /// Gives all of them up, as far as the store lets that happen within `patience`.
+    pub(super) fn release(&self, patience: Patience) {
+        let holds = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for hold in holds.iter().filter_map(Weak::upgrade) {
+            let _ = hold.release(patience);
+        }
+    }
+}

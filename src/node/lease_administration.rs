@@ -1,0 +1,262 @@
+//! What operators and other agents ask of a `PhaseLeaseManager`: who holds what, hand-over, forced release, fences.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use napi::bindgen_prelude::{Function, Null, PromiseRaw, Unknown};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
+use napi::{Either, Env, Status};
+use napi_derive::napi;
+
+use super::arguments::{Fields, JsText, js_text, non_empty_text, text};
+use super::call::settled;
+use super::errors::Family;
+use super::fences::WorkspaceFence;
+use super::lease_shapes::{LeaseAcquisitionResult, PhaseLease, count};
+use super::leases::{PhaseLeaseManager, internal_error};
+use crate::error::{Error, Result};
+use crate::lease::{LeaseEvent, LeaseKey, LeaseManager, ListedLease, OwnedKey};
+use crate::patience::Patience;
+
+/// Between two looks for events.
+const LOOK: Duration = Duration::from_millis(50);
+/// How many times as long as a look the pause after it is at least.
+const REST: u32 = 50;
+
+/// A lease as {@link PhaseLeaseManager.listLeases} tells of it.
+#[napi(object, object_from_js = false)]
+pub struct LeaseListing {
+    /// The lease.
+    pub lease: PhaseLease,
+    /// The process that acquired or renewed it last; absent if old code did.
+    pub pid: Option<u32>,
+    /// That process's host, by its name.
+    pub host: Option<String>,
+    /// For how long it has been held, in milliseconds.
+    pub held_ms: f64,
+    /// How long it still lasts unless it is renewed, in milliseconds; 0 once it has ended.
+    pub remaining_ms: f64,
+    /// How many wait for it.
+    pub waiters: f64,
+}
+
+/// Something that happened to a lease and that its holder did not do.
+#[napi(object, object_from_js = false, js_name = "LeaseEvent")]
+pub struct JsLeaseEvent {
+    /// Rises from event to event.
+    pub id: f64,
+    /// `'expiry'`: it had ended and was taken over; `'takeover'`: its process was dead; `'forced-release'`.
+    #[napi(ts_type = "'expiry' | 'takeover' | 'forced-release'")]
+    pub kind: String,
+    /// When (ISO 8601, milliseconds, Z).
+    pub at: String,
+    /// The task.
+    #[napi(ts_type = "string")]
+    pub task_id: JsText,
+    /// The phase.
+    #[napi(ts_type = "string")]
+    pub phase: JsText,
+    /// Who held the lease.
+    #[napi(ts_type = "string")]
+    pub agent_id: JsText,
+    /// Its fencing token.
+    pub fencing_token: Option<f64>,
+    /// Who took it over, or released it.
+    #[napi(ts_type = "string")]
+    pub by: Option<JsText>,
+    /// Why it was released.
+    #[napi(ts_type = "string")]
+    pub reason: Option<JsText>,
+}
+
+#[napi]
+impl PhaseLeaseManager {
+    /// Gives one lease back and acquires another in one step: both, or nothing is changed. The answer is that of
+    /// {@link PhaseLeaseManager.acquireLease}, or `'Lease not held by this agent'` if `from` isn't.
+    ///
+    /// Rejects with a {@link LeaseError} (`INVALID_ARGUMENT`) for bad arguments only.
+    #[napi(
+        ts_args_type = "taskId: string, from: WorkPhase | (string & {}), to: WorkPhase | (string & {})",
+        ts_return_type = "Promise<LeaseAcquisitionResult>",
+        catch_unwind
+    )]
+    pub fn advance_lease<'env>(
+        &self,
+        env: &'env Env,
+        task_id: Unknown<'env>,
+        from: Unknown<'env>,
+        to: Unknown<'env>,
+    ) -> napi::Result<PromiseRaw<'env, LeaseAcquisitionResult>> {
+        let read = || -> Result<(OwnedKey, OwnedKey)> {
+            let task = text(task_id, "taskId")?;
+            let (from, to) = (text(from, "from")?, text(to, "to")?);
+            if from == to {
+                let actual = format!("phase {to} twice");
+                return Err(Error::InvalidArgument {
+                    argument: "to",
+                    expected: "another phase than from",
+                    actual,
+                });
+            }
+            Ok((OwnedKey { task: task.clone(), phase: from }, OwnedKey { task, phase: to }))
+        };
+        match read() {
+            Ok((from, to)) => self.run(
+                env,
+                move |manager, patience| {
+                    let advanced = manager.advance(from.clone(), to.clone(), patience)?;
+                    Ok(advanced.map_or_else(
+                        || LeaseAcquisitionResult::refused("Lease not held by this agent".to_owned()),
+                        Into::into,
+                    ))
+                },
+                |error| LeaseAcquisitionResult::refused(internal_error(error)),
+            ),
+            Err(error) => settled(env, Family::Lease, Err(error)),
+        }
+    }
+
+    /// Resolves if the fence's lease is still the newest one of its task and phase, expired or not. It may not be any
+    /// more when the answer arrives: what must not happen after a take-over belongs into a fenced write.
+    ///
+    /// Rejects with a {@link LeaseError}: `FENCED`, with the newer holder's name, if another lease has been acquired
+    /// since or this one was released; `INVALID_ARGUMENT`, `DATABASE`, `DATABASE_LOCKED`, `CLOSED`.
+    #[napi(ts_args_type = "fence: Fence", ts_return_type = "Promise<void>", catch_unwind)]
+    pub fn check_fence<'env>(
+        &self,
+        env: &'env Env,
+        fence: Unknown<'env>,
+    ) -> napi::Result<PromiseRaw<'env, ()>> {
+        match WorkspaceFence::read(fence, "fence") {
+            Ok(WorkspaceFence { fence, .. }) => {
+                self.answer(env, move |manager, patience| manager.fenced(&fence, &mut || Ok(()), patience))
+            }
+            Err(error) => settled(env, Family::Lease, Err(error)),
+        }
+    }
+
+    /// All leases of the workspace, those that have ended too, by task and phase.
+    ///
+    /// Rejects with a {@link LeaseError}: `DATABASE` if the store fails, `CLOSED` after `close()`.
+    #[napi(ts_return_type = "Promise<LeaseListing[]>", catch_unwind)]
+    pub fn list_leases<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Vec<LeaseListing>>> {
+        self.answer(env, |manager, patience| {
+            Ok(manager.list(patience)?.into_iter().map(LeaseListing::from).collect())
+        })
+    }
+
+    /// Ends a lease, whoever's it is, for an operator who knows better. Its holder's `signal` aborts, if it has one, and
+    /// its fence is refused from then on. Who did it and why is kept in the workspace's database (the last 10,000) and
+    /// told by {@link PhaseLeaseManager.listLeaseEvents}. Resolves to the lease, or to null if there was none.
+    ///
+    /// Rejects with a {@link LeaseError}: `INVALID_ARGUMENT`, `DATABASE`, `DATABASE_LOCKED`, `CLOSED`.
+    #[napi(
+        ts_args_type = "taskId: string, phase: WorkPhase | (string & {}), options: ForceReleaseOptions",
+        ts_return_type = "Promise<PhaseLease | null>",
+        catch_unwind
+    )]
+    pub fn force_release<'env>(
+        &self,
+        env: &'env Env,
+        task_id: Unknown<'env>,
+        phase: Unknown<'env>,
+        options: Unknown<'env>,
+    ) -> napi::Result<PromiseRaw<'env, Either<PhaseLease, Null>>> {
+        let read = || -> Result<_> {
+            let (task, phase) = (text(task_id, "taskId")?, text(phase, "phase")?);
+            let fields = Fields::required(options, "options")?;
+            let by = fields.read_required("by", "a name", non_empty_text)?;
+            let reason = fields.read_required("reason", "a reason", non_empty_text)?;
+            Ok((task, phase, by, reason))
+        };
+        match read() {
+            Ok((task, phase, by, reason)) => self.answer(env, move |manager, patience| {
+                let key = LeaseKey { task: &task, phase: &phase };
+                let released = manager.force_release(key, &by, &reason, patience)?;
+                Ok(released.map_or(Either::B(Null), |lease| Either::A(lease.into())))
+            }),
+            Err(error) => settled(env, Family::Lease, Err(error)),
+        }
+    }
+
+    /// What happened to leases without their holders' doing, oldest first: the last 10,000 of each kind at least.
+    ///
+    /// Rejects with a {@link LeaseError}: `DATABASE` if the store fails, `CLOSED` after `close()`.
+    #[napi(ts_return_type = "Promise<LeaseEvent[]>", catch_unwind)]
+    pub fn list_lease_events<'env>(
+        &self,
+        env: &'env Env,
+    ) -> napi::Result<PromiseRaw<'env, Vec<JsLeaseEvent>>> {
+        self.answer(env, |manager, patience| {
+            Ok(manager.events_after(0, patience)?.into_iter().map(JsLeaseEvent::from).collect())
+        })
+    }
+
+    /// Calls a function with each event from now on, until the manager is closed.
+    #[napi(js_name = "__watchEvents", skip_typescript, catch_unwind)]
+    pub fn watch_events(&self, callback: Function<'_, JsLeaseEvent, ()>) -> napi::Result<()> {
+        let callback = callback.build_threadsafe_function().weak::<true>().build()?;
+        let tell = move |event: LeaseEvent| {
+            let _: Status = callback.call(event.into(), ThreadsafeFunctionCallMode::NonBlocking);
+        };
+        let manager = Arc::downgrade(&self.manager);
+        let latest = self.manager.events_after(0, Patience::lasting(LOOK)).ok();
+        let latest = latest.and_then(|events| events.last().map(|event| event.id)).unwrap_or(0);
+        let thread = std::thread::Builder::new().name("driftlock-events".to_owned());
+        thread
+            .spawn(move || watch(&manager, latest, tell))
+            .map(drop)
+            .map_err(|error| napi::Error::from_reason(format!("no thread to watch events: {error}")))
+    }
+}
+
+fn watch(manager: &Weak<LeaseManager>, mut latest: i64, tell: impl Fn(LeaseEvent)) {
+    loop {
+        let began = Instant::now();
+        let Some(strong) = manager.upgrade() else { return };
+        match strong.events_after(latest, Patience::lasting(LOOK)) {
+            Err(Error::Closed) => return,
+            Err(_) => {}
+            Ok(events) => {
+                for event in events {
+                    latest = event.id;
+                    tell(event);
+                }
+            }
+        }
+        drop(strong);
+        std::thread::sleep(LOOK.max(began.elapsed() * REST));
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "durations and tokens stay below 2^53")]
+impl From<ListedLease> for LeaseListing {
+    fn from(listed: ListedLease) -> Self {
+        let (pid, host) = listed.process.unzip();
+        Self {
+            lease: listed.lease.into(),
+            pid,
+            host,
+            held_ms: listed.held_ms as f64,
+            remaining_ms: listed.remaining_ms as f64,
+            waiters: count(listed.waiters),
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "ids and tokens stay below 2^53")]
+impl From<LeaseEvent> for JsLeaseEvent {
+    fn from(event: LeaseEvent) -> Self {
+        Self {
+            id: event.id as f64,
+            kind: event.kind.name().to_owned(),
+            at: event.at,
+            task_id: js_text(&event.task_id),
+            phase: js_text(&event.phase),
+            agent_id: js_text(&event.agent_id),
+            fencing_token: event.fencing_token.map(|token| token as f64),
+            by: event.by.as_ref().map(js_text),
+            reason: event.reason.as_ref().map(js_text),
+        }
+    }
+}
