@@ -8,6 +8,7 @@
 
 pub mod file_system;
 pub mod probe;
+pub mod worktree;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
