@@ -840,4 +840,5 @@ module.exports.PhaseLedger = nativeBinding.PhaseLedger
 module.exports.PromptAttestationManager = nativeBinding.PromptAttestationManager
 module.exports.acquireLock = nativeBinding.acquireLock
 module.exports.releaseLock = nativeBinding.releaseLock
+module.exports.resolveWorkspace = nativeBinding.resolveWorkspace
 module.exports.setLogLevel = nativeBinding.setLogLevel

@@ -102,6 +102,7 @@ exports.PhaseLedger = binding.PhaseLedger
 exports.acquireLock = binding.acquireLock
 exports.releaseLock = binding.releaseLock
 exports.withFileLock = withFileLock
+exports.resolveWorkspace = binding.resolveWorkspace
 exports.setLogger = setLogger
 exports.setLogLevel = binding.setLogLevel
 exports.DriftlockError = DriftlockError
