@@ -841,4 +841,5 @@ module.exports.PromptAttestationManager = nativeBinding.PromptAttestationManager
 module.exports.acquireLock = nativeBinding.acquireLock
 module.exports.fencedWriteFile = nativeBinding.fencedWriteFile
 module.exports.releaseLock = nativeBinding.releaseLock
+module.exports.resolveWorkspace = nativeBinding.resolveWorkspace
 module.exports.setLogLevel = nativeBinding.setLogLevel

@@ -492,7 +492,7 @@ export declare class PhaseLeaseManager {
   /**
    * Opens the workspace's database, and makes it, its table and its folder where they are absent.
    *
-   * @param workspaceRoot the workspace's folder
+   * @param workspaceRoot the workspace's folder, the same for all agents (see {@link resolveWorkspace})
    * @param options who the holder is, how long its leases last, and what they survive
    * @throws {LeaseError} `INVALID_ARGUMENT` for bad arguments, before anything is touched; `IO` or `DATABASE` if
    * the database can't be opened, `DATABASE_LOCKED` if other processes keep it busy; `NETWORK_FILE_SYSTEM`
@@ -572,7 +572,7 @@ export declare class PhaseLedger {
   /**
    * The ledger of a workspace. Does no I/O.
    *
-   * @param workspaceRoot the workspace's folder
+   * @param workspaceRoot the workspace's folder, the same for all agents (see {@link resolveWorkspace})
    * @param options what acknowledged entries survive, and what to do where locks do not exclude
    * @throws {LedgerError} `INVALID_ARGUMENT` for bad arguments
    */
@@ -624,7 +624,7 @@ export declare class PromptAttestationManager {
   /**
    * A manager for a workspace. Does no I/O.
    *
-   * @param workspaceRoot the workspace's folder
+   * @param workspaceRoot the workspace's folder, the same for all agents (see {@link resolveWorkspace})
    * @param options what acknowledged changes survive, and what to do where locks do not exclude
    * @throws {AttestationError} `INVALID_ARGUMENT` for bad arguments
    */
@@ -916,6 +916,26 @@ export interface PhaseLease {
  * @param lockPath the file that was locked
  */
 export declare function releaseLock(lockPath: string): Promise<void>
+
+/**
+ * Finds the folder that agents in different git worktrees of one repository have in common. Agents whose workspaces
+ * have different roots do not exclude each other: give this one to all of them.
+ *
+ * From any folder of the main worktree or of a linked one it is the main worktree's root. For the worktrees of a bare
+ * repository it is the repository's folder, or the folder that this lies in if a `.git` file there names it
+ * (`gitdir: ./.bare`). A worktree whose git directory is elsewhere and does not note where the worktree is (`git init
+ * --separate-git-dir`) has that directory, since that is all that its linked worktrees can find. A submodule is a
+ * repository of its own: it has its own root, and each worktree of the repository around it has another copy of it.
+ * Where there is no repository, the folder itself is returned.
+ *
+ * Reads git's files and does not run git; its environment variables, such as `GIT_DIR`, don't count. Creates nothing.
+ *
+ * @param path a folder that exists, or a file, which stands for its folder
+ * @returns an absolute path without symbolic links: the same for all who ask
+ * @throws {DriftlockError} `INVALID_ARGUMENT` if it is not a path; `IO` if it does not exist, or if a file of git's
+ * can't be read or does not lead to a repository, as in a worktree whose repository was removed or moved
+ */
+export declare function resolveWorkspace(path: string): string
 
 /**
  * Sets which events are logged: those of this level and above. Overrides the environment variable `DRIFTLOCK_LOG`.

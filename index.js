@@ -107,6 +107,7 @@ exports.acquireLock = binding.acquireLock
 exports.releaseLock = binding.releaseLock
 exports.withFileLock = withFileLock
 exports.fencedWriteFile = binding.fencedWriteFile
+exports.resolveWorkspace = binding.resolveWorkspace
 exports.setLogger = setLogger
 exports.setLogLevel = binding.setLogLevel
 exports.DriftlockError = DriftlockError

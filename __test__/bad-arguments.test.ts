@@ -4,12 +4,14 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import {
   AttestationError,
   acquireLock,
+  DriftlockError,
   FileLockError,
   LeaseError,
   LedgerError,
   PhaseLeaseManager,
   PhaseLedger,
   PromptAttestationManager,
+  resolveWorkspace,
   setLogger,
   setLogLevel,
   withFileLock,
@@ -317,6 +319,12 @@ describe('file locks', () => {
       expect(readdirSync(root)).toEqual([])
     },
   )
+})
+
+describe('resolveWorkspace', () => {
+  test.each([...noStrings, ['empty', ''], ['with a NUL', '/tmp/a\u0000b']])('refuses %s', (_, path) => {
+    expectRefused(() => (resolveWorkspace as Any)(path), 'path', DriftlockError)
+  })
 })
 
 describe('logging', () => {

@@ -16,6 +16,7 @@ import {
   PromptAttestationManager,
   type PromptSpec,
   releaseLock,
+  resolveWorkspace,
   type VerificationResult,
   type WorkPhase,
   withFileLock,
@@ -53,5 +54,6 @@ test('the types have the names and shapes that callers rely on', () => {
   expectTypeOf(PhaseLedger.prototype.verify).returns.resolves.toExtend<VerificationResult>()
   expectTypeOf(acquireLock).returns.resolves.toEqualTypeOf<boolean>()
   expectTypeOf(releaseLock).returns.resolves.toEqualTypeOf<void>()
+  expectTypeOf(resolveWorkspace).toEqualTypeOf<(path: string) => string>()
   expectTypeOf(withFileLock<number>).returns.resolves.toEqualTypeOf<number>()
 })

@@ -122,6 +122,15 @@ pub enum Error {
         name: String,
     },
 
+    /// A file of git's that has to name a git directory doesn't.
+    #[error("{} leads to no git repository: {cause}; run git worktree repair in the main worktree, or make this checkout anew", .path.display())]
+    NoRepository {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+
     /// A defect of this library.
     #[error("driftlock failed unexpectedly: {0}; please report it")]
     Defect(String),
@@ -133,7 +142,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::InvalidArgument { .. } => "INVALID_ARGUMENT",
-            Self::Io { .. } => "IO",
+            Self::Io { .. } | Self::NoRepository { .. } => "IO",
             Self::DatabaseLocked => "DATABASE_LOCKED",
             Self::Database { .. } => "DATABASE",
             Self::Closed => "CLOSED",

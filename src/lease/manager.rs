@@ -15,6 +15,10 @@ use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::text::Text;
 
+/// How often a renewal is tried.
+const RENEWAL_ATTEMPTS: u32 = 3;
+const BETWEEN_RENEWALS: Duration = Duration::from_millis(100);
+
 /// How long the release of what is held may wait for other processes while closing.
 const RELEASE_AT_CLOSE: Duration = Duration::from_millis(100);
 
@@ -136,9 +140,27 @@ impl LeaseManager {
     }
 
     /// Extends this agent's lease to its full duration from now, also an expired one that nobody has taken over.
+    ///
+    /// A failure of the store is tried again, three times in all: it may pass, and doing it twice is as good as once. A
+    /// caller that can't wait is told that it would have to.
     pub fn renew(&self, task: &Text, phase: &Text, patience: Patience) -> Result<Renewal> {
-        let (key, wait) = (LeaseKey { task, phase }, self.wait(patience)?);
-        self.store.renew(key, self.terms(), self.options.max_renewals, wait)
+        let key = LeaseKey { task, phase };
+        let mut attempts = 1;
+        loop {
+            let renewal = self.store.renew(key, self.terms(), self.options.max_renewals, self.wait(patience)?);
+            match renewal {
+                Err(Error::Database { .. } | Error::Io { .. }) if patience == Patience::Now => {
+                    return Err(Error::DatabaseLocked);
+                }
+                Err(Error::Database { .. } | Error::Io { .. } | Error::DatabaseLocked)
+                    if patience != Patience::Now && attempts < RENEWAL_ATTEMPTS =>
+                {
+                    attempts += 1;
+                    std::thread::sleep(BETWEEN_RENEWALS);
+                }
+                renewal => return renewal,
+            }
+        }
     }
 
     /// Ends this agent's lease, also an expired one; says whether there was one.

@@ -158,7 +158,7 @@ fn attest_together(
 impl PromptAttestationManager {
     /// A manager for a workspace. Does no I/O.
     ///
-    /// @param workspaceRoot the workspace's folder
+    /// @param workspaceRoot the workspace's folder, the same for all agents (see {@link resolveWorkspace})
     /// @param options what acknowledged changes survive, and what to do where locks do not exclude
     /// @throws {AttestationError} `INVALID_ARGUMENT` for bad arguments
     #[napi(constructor, ts_args_type = "workspaceRoot: string, options?: StorageOptions", catch_unwind)]

@@ -59,7 +59,7 @@ pub struct PhaseLeaseManager {
 impl PhaseLeaseManager {
     /// Opens the workspace's database, and makes it, its table and its folder where they are absent.
     ///
-    /// @param workspaceRoot the workspace's folder
+    /// @param workspaceRoot the workspace's folder, the same for all agents (see {@link resolveWorkspace})
     /// @param options who the holder is, how long its leases last, and what they survive
     /// @throws {LeaseError} `INVALID_ARGUMENT` for bad arguments, before anything is touched; `IO` or `DATABASE` if
     /// the database can't be opened, `DATABASE_LOCKED` if other processes keep it busy; `NETWORK_FILE_SYSTEM`

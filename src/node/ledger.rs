@@ -142,7 +142,7 @@ fn append_together(store: &LedgerStore, jobs: Vec<(Transition, Pending<Json>)>, 
 impl PhaseLedger {
     /// The ledger of a workspace. Does no I/O.
     ///
-    /// @param workspaceRoot the workspace's folder
+    /// @param workspaceRoot the workspace's folder, the same for all agents (see {@link resolveWorkspace})
     /// @param options what acknowledged entries survive, and what to do where locks do not exclude
     /// @throws {LedgerError} `INVALID_ARGUMENT` for bad arguments
     #[napi(constructor, ts_args_type = "workspaceRoot: string, options?: StorageOptions", catch_unwind)]

@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use napi::Env;
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 
 use super::arguments::{Fields, invalid, path, text};
 use super::call::workspace_path;
-use crate::error::Result;
+use super::errors::{Family, to_js};
+use crate::error::{Error, Result};
 use crate::lease::{ClockSource, StoreHealth};
-use crate::place::{self, FileSystem, Kind, NetworkPolicy, SystemProbe};
+use crate::place::{self, FileSystem, Kind, NetworkPolicy, SystemProbe, worktree};
 
 /// The file system that a path is on.
 #[napi(object, object_from_js = false)]
@@ -65,6 +67,35 @@ impl Workspace {
     pub(super) fn admit(&self, path: &Path) -> Result<()> {
         place::admit(&self.root, path, self.policy, &SystemProbe)
     }
+}
+
+/// Finds the folder that agents in different git worktrees of one repository have in common. Agents whose workspaces
+/// have different roots do not exclude each other: give this one to all of them.
+///
+/// From any folder of the main worktree or of a linked one it is the main worktree's root. For the worktrees of a bare
+/// repository it is the repository's folder, or the folder that this lies in if a `.git` file there names it
+/// (`gitdir: ./.bare`). A worktree whose git directory is elsewhere and does not note where the worktree is (`git init
+/// --separate-git-dir`) has that directory, since that is all that its linked worktrees can find. A submodule is a
+/// repository of its own: it has its own root, and each worktree of the repository around it has another copy of it.
+/// Where there is no repository, the folder itself is returned.
+///
+/// Reads git's files and does not run git; its environment variables, such as `GIT_DIR`, don't count. Creates nothing.
+///
+/// @param path a folder that exists, or a file, which stands for its folder
+/// @returns an absolute path without symbolic links: the same for all who ask
+/// @throws {DriftlockError} `INVALID_ARGUMENT` if it is not a path; `IO` if it does not exist, or if a file of git's
+/// can't be read or does not lead to a repository, as in a worktree whose repository was removed or moved
+#[napi(ts_args_type = "path: string", catch_unwind)]
+pub fn resolve_workspace(env: Env, path: Unknown<'_>) -> napi::Result<String> {
+    let resolve = || {
+        let root = worktree::resolve(&self::path(path, "path")?)?;
+        root.into_os_string().into_string().map_err(|root| Error::Io {
+            action: "return",
+            path: root.into(),
+            source: std::io::Error::new(std::io::ErrorKind::InvalidData, "its name is not valid Unicode"),
+        })
+    };
+    resolve().map_err(|error| to_js(&env, Family::General, &error))
 }
 
 /// Reads the option `networkFileSystem`.

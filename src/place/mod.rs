@@ -1,13 +1,17 @@
-//! Where a workspace is: on which file system, and whether locks exclude there.
+//! Where a workspace is: on which file system, whether locks exclude there, and in which worktree.
 //!
 //! On a network file system a lock may keep out nobody, or nobody of another machine, and SQLite's WAL needs memory
 //! that all its users share. Nothing here can change that, so it is said: once in the log for each workspace and
 //! process, in the health of the leases, and, to those who ask for it, by an error before anything is touched.
 //!
 //! [`file_system`] knows the file systems, [`probe`] asks the operating system for the one of a path.
+//!
+//! Agents with a git worktree each, and a workspace in each, don't exclude each other. [`worktree`] finds the folder that
+//! the worktrees have in common; a workspace in another one is warned of likewise.
 
 pub mod file_system;
 pub mod probe;
+pub mod worktree;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -30,16 +34,17 @@ pub enum NetworkPolicy {
 }
 
 /// Looks where `path`, a file or folder of `workspace`, is or would be made, and does what `policy` says if that is
-/// on a network file system. Touches nothing.
+/// on a network file system. The log gets a warning, once likewise, if the workspace is in a git worktree where agents
+/// of the other worktrees won't look for it. Touches nothing.
 pub fn admit(workspace: &Path, path: &Path, policy: NetworkPolicy, probe: &dyn Probe) -> Result<()> {
+    static NETWORK: Once = Once::new();
+    static WORKTREE: Once = Once::new();
     let file_system = of(path, probe);
-    if file_system.kind != Kind::Network {
-        return Ok(());
-    }
-    if policy == NetworkPolicy::Refuse {
+    let is_network = file_system.kind == Kind::Network;
+    if is_network && policy == NetworkPolicy::Refuse {
         return Err(Error::NetworkFileSystem { path: path.to_owned(), name: file_system.name.into_owned() });
     }
-    if is_first(workspace) {
+    if is_network && NETWORK.is_first(workspace) {
         log::warning(
             "The workspace is on a network file system",
             &[
@@ -50,6 +55,27 @@ pub fn admit(workspace: &Path, path: &Path, policy: NetworkPolicy, probe: &dyn P
                 (
                     "advice",
                     "keep the workspace on a local disk; networkFileSystem: 'refuse' makes this an error",
+                ),
+            ],
+        );
+    }
+    // Looking costs more than remembering, so it is what is done once.
+    if WORKTREE.is_first(workspace)
+        && let Some(root) = worktree::shared_root(workspace)
+    {
+        log::warning(
+            "The workspace is in one worktree of a git repository that has several",
+            &[
+                ("code", "WORKTREE"),
+                ("workspace", &workspace.to_string_lossy()),
+                ("shared_root", &root.to_string_lossy()),
+                (
+                    "not_promised",
+                    "that agents in the other worktrees are excluded: they have other workspaces",
+                ),
+                (
+                    "advice",
+                    "let all agents use the workspace shared_root, which resolveWorkspace(path) returns",
                 ),
             ],
         );
@@ -66,9 +92,18 @@ pub fn of(path: &Path, probe: &dyn Probe) -> FileSystem {
         .unwrap_or_else(FileSystem::unknown)
 }
 
-fn is_first(workspace: &Path) -> bool {
-    static WARNED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-    WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert(workspace.to_owned())
+/// The workspaces for which something was done, which is to be done once for each.
+struct Once(Mutex<BTreeSet<PathBuf>>);
+
+impl Once {
+    const fn new() -> Self {
+        Self(Mutex::new(BTreeSet::new()))
+    }
+
+    fn is_first(&self, workspace: &Path) -> bool {
+        let mut done = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !done.contains(workspace) && done.insert(workspace.to_owned())
+    }
 }
 
 #[cfg(test)]

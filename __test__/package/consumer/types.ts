@@ -20,6 +20,7 @@ import {
   PromptAttestationManager,
   type PromptSpec,
   releaseLock,
+  resolveWorkspace,
   setLogger,
   setLogLevel,
   type VerificationResult,
@@ -71,6 +72,10 @@ export async function locks(path: string, options?: LockOptions): Promise<number
   if (await acquireLock(path, options)) await releaseLock(path)
   const synchronous: number = await withFileLock(path, () => 1)
   return synchronous + (await withFileLock(path, async () => 2, { timeout: 10 }))
+}
+
+export function root(path: string): string {
+  return resolveWorkspace(path)
 }
 
 export function codeOf(error: unknown): string | undefined {
