@@ -17,8 +17,8 @@ impl<T> Shared<T> {
 
     /// The object for this path, made by `make` if nobody uses one.
     pub fn get(&self, path: &Path, make: impl FnOnce() -> T) -> Arc<T> {
-        let made: Result<_, std::convert::Infallible> = self.try_get(path, || Ok(make()));
-        match made {
+        let object: Result<_, std::convert::Infallible> = self.try_get(path, || Ok(make()));
+        match object {
             Ok(object) => object,
             Err(never) => match never {},
         }

@@ -27,8 +27,11 @@ pub struct HoldRequest {
     /// A hold of this agent that is given up in the same step.
     pub instead_of: Option<Arc<Hold>>,
     /// Called when one of them is lost, with its position and why; from another thread.
-    pub on_lost: Arc<dyn Fn(usize, &Error) + Send + Sync>,
+    pub on_lost: OnOneLost,
 }
+
+/// Called with the position of a lease that is lost, and why.
+pub type OnOneLost = Arc<dyn Fn(usize, &Error) + Send + Sync>;
 
 /// Called once, with what is held now, or why nothing is; perhaps from another thread.
 pub type HoldAnswer = Box<dyn FnOnce(Result<Vec<Arc<Hold>>>) + Send>;
@@ -126,7 +129,7 @@ fn take_charge(
     clock: &Arc<dyn Clock>,
     holds: &Holds,
     terms: HoldTerms,
-    on_lost: &Arc<dyn Fn(usize, &Error) + Send + Sync>,
+    on_lost: &OnOneLost,
     cancellation: &Cancellation,
 ) -> Result<Vec<Arc<Hold>>> {
     let made: Vec<Arc<Hold>> = granted

@@ -21,7 +21,7 @@ pub use claim::{
     Answer, Claim, Claimed, EventKind, Fence, Granted, LeaseEvent, ListedLease, OwnedKey, Ticket,
 };
 pub use hold::{Hold, HoldTerms, OnLost};
-pub use holding::{Cancellation, HoldAnswer, HoldRequest};
+pub use holding::{Cancellation, HoldAnswer, HoldRequest, OnOneLost};
 pub use manager::{LeaseManager, LeaseOptions};
 pub use model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 pub use patience::{Patience, Wait};

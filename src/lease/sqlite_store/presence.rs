@@ -21,8 +21,8 @@ const FOLDER: &str = "lease-holders";
 pub(super) struct Presence {
     name: String,
     path: PathBuf,
-    /// Locked.
-    _file: File,
+    /// Locked for as long as it is open.
+    file: File,
 }
 
 impl Presence {
@@ -39,11 +39,11 @@ impl Presence {
         // The last one to close may be removing the folder.
         let file = create().or_else(|_| create()).context("create", &path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { name, path, _file: file }),
+            Ok(()) => Ok(Self { name, path, file }),
             Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
             // Somebody is just looking whether it is locked; it was made a moment ago.
             Err(TryLockError::WouldBlock) => {
-                file.lock().context("lock", &path).map(|()| Self { name, path, _file: file })
+                file.lock().context("lock", &path).map(|()| Self { name, path, file })
             }
         }
     }
@@ -55,11 +55,12 @@ impl Presence {
 }
 
 impl Drop for Presence {
-    /// While it is still locked: nobody must take this for a death.
+    /// Removes the file while it is still locked: nobody must take this for a death.
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
         // Unless others are in it.
         let _ = self.path.parent().map(std::fs::remove_dir);
+        let _ = self.file.unlock();
     }
 }
 
@@ -147,7 +148,7 @@ mod tests {
         let presence = Presence::announce(&database).unwrap();
         let name = presence.name().to_owned();
         // What the system does when a process dies.
-        presence._file.unlock().unwrap();
+        presence.file.unlock().unwrap();
         assert!(is_dead(&database, &name));
         remove_unnamed(&database, |file| file == file_name(&name));
         assert!(is_dead(&database, &name));

@@ -145,8 +145,10 @@ pub(super) struct Place {
     pub(super) ticket: Ticket,
     pub(super) task: Text,
     pub(super) phase: Text,
-    /// The process of who has the key, if that is known; none if the key is free.
-    pub(super) holder: Option<Option<String>>,
+    /// Whether somebody has the key.
+    pub(super) is_held: bool,
+    /// The process that has it or had it, if that is known.
+    pub(super) holder: Option<String>,
     /// For how many milliseconds an expired lease has been free.
     pub(super) free_for_ms: Option<i64>,
 }
@@ -169,7 +171,8 @@ pub(super) fn places(reader: &Connection, process: &str, now: Now<'_>) -> Result
             ticket: Ticket(row.get(0)?),
             task: text(row.get_ref(1)?),
             phase: text(row.get_ref(2)?),
-            holder: is_held.then(|| row.get(4).unwrap_or(None)),
+            is_held,
+            holder: row.get(4).unwrap_or(None),
             free_for_ms: term.filter(|_| !is_held).and_then(|term| term.expired_for_ms(now)),
         });
     }

@@ -223,16 +223,11 @@ impl WaitingRoom {
                 continue;
             }
             let mut dead = Vec::new();
-            if let Some(process) = &place.holder {
-                match process {
-                    Some(process)
-                        if *takes_from_the_dead
-                            && looks_for_death
-                            && presence::is_dead(database.path(), process) =>
-                    {
-                        dead.push(process.clone());
-                    }
-                    _ => continue,
+            if place.is_held {
+                let holder = place.holder.as_ref().filter(|_| *takes_from_the_dead && looks_for_death);
+                match holder.filter(|process| presence::is_dead(database.path(), process)) {
+                    Some(process) => dead.push(process.clone()),
+                    None => continue,
                 }
             }
             let key = LeaseKey { task: &place.task, phase: &place.phase };
@@ -290,12 +285,8 @@ fn attempt(
         database.remove_doubt(&writer, crate::patience::Patience::Until(Instant::now()))?;
         loop {
             let now = Now::of(&*upkeep.clock);
-            let granting = Granting {
-                now,
-                durability: waiter.durability,
-                process: waiter.presence.name(),
-                upkeep: &upkeep,
-            };
+            let granting =
+                Granting { now, durability: waiter.durability, process: waiter.presence.name(), upkeep };
             match claims::claim(&writer, &waiter.claim, Some(ticket), dead, granting)? {
                 Attempt::Answer(answer) => return Ok(answer),
                 Attempt::NeedsTokens => upkeep.tokens.prepare(&writer, now.boot_id)?,
