@@ -71,7 +71,12 @@ pub(super) fn claim(
                     queue::mark_free(writer, key.as_key(), now)?;
                 }
                 let ticket = match ticket {
-                    None if claim.queue_ms > 0 => Some(queue::enqueue(writer, claim, process, now)?),
+                    None if claim.queue_ms > 0 => {
+                        let place = queue::enqueue(writer, claim, process, now)?;
+                        // Of several keys, those that are free already count as free from now on.
+                        queue::mark_all_free(writer, now)?;
+                        Some(place)
+                    }
                     place => place,
                 };
                 transaction.commit()?;

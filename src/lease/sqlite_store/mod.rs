@@ -5,6 +5,8 @@ mod changes;
 mod claims;
 mod events;
 mod presence;
+#[cfg(test)]
+mod protocol;
 mod queries;
 mod queue;
 mod schema;
