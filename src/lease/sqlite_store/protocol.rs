@@ -31,7 +31,7 @@ enum Step {
     /// An agent's process dies; another one comes in its place.
     Die(usize),
     Pass(i64),
-    StepWall(i64),
+    SetClock(i64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -48,7 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => n.prop_map(Step::Fence),
         1 => agent.prop_map(Step::Die),
         5 => prop_oneof![1..60_i64, 1..1200_i64].prop_map(Step::Pass),
-        1 => (-100_000..100_000_i64).prop_map(Step::StepWall),
+        1 => (-100_000..100_000_i64).prop_map(Step::SetClock),
     ]
 }
 
@@ -238,10 +238,10 @@ impl World {
         }
     }
 
-    fn take(&mut self, step: Step) {
+    fn take(&mut self, step: &Step) {
         let closing = Closing::default();
         let wait = Wait::new(Patience::Now, &closing);
-        match step {
+        match *step {
             Step::Acquire(by, index) => {
                 let key = key(index);
                 let holder = agent(by);
@@ -327,7 +327,7 @@ impl World {
                 self.dead.push(std::mem::replace(&mut self.processes[by], next));
             }
             Step::Pass(ms) => self.clock.advance(ms),
-            Step::StepWall(ms) => self.clock.step_wall(ms),
+            Step::SetClock(ms) => self.clock.step_wall(ms),
             Step::Retry(_) | Step::Leave(_) | Step::Extend(_) | Step::Fence(_) => {}
         }
     }
@@ -340,7 +340,7 @@ proptest! {
     fn the_store_keeps_the_protocol(steps in prop::collection::vec(step(), 1..120)) {
         let mut world = World::new();
         for step in steps {
-            world.take(step);
+            world.take(&step);
         }
     }
 }
