@@ -1,8 +1,8 @@
 //! The claims of this process that wait for their turn.
 //!
 //! SQLite tells nobody that something has changed, so one thread looks, for all waiters of a database in this process:
-//! every two milliseconds whether there was a commit, and what it means for them only if there was one, or now and then,
-//! since leases also expire. It rests the longer the longer a look took, to cost a fiftieth of a core at most. A
+//! every three milliseconds whether there was a commit, and what it means for them only if there was one, or now and then,
+//! since leases also expire. It rests the longer the longer a look took, to cost a hundredth of a core at most. A
 //! release in this process wakes it at once.
 
 use std::collections::BTreeMap;
@@ -23,13 +23,13 @@ use crate::lease::model::LeaseKey;
 use crate::sqlite::{Database, Failure};
 
 /// Between two looks whether there was a commit.
-const TICK: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_millis(3);
 /// Between two looks at everything, commit or not.
 const FULL_LOOK: Duration = Duration::from_millis(20);
 /// Between two looks whether holders are dead.
 const DEATH_LOOK: Duration = Duration::from_millis(50);
 /// How many times as long as a look it rests after it.
-const REST: u32 = 50;
+const REST: u32 = 100;
 /// How long the thread stays when nobody waits.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -192,10 +192,6 @@ impl WaitingRoom {
         memory: &mut Memory,
         database: &Arc<Database>,
     ) -> Result<Vec<(Ticket, Vec<String>)>, Failure> {
-        let waiters: Vec<(i64, bool)> = {
-            let inside = self.lock();
-            inside.waiters.iter().map(|(id, waiter)| (*id, waiter.claim.takes_from_the_dead)).collect()
-        };
         let presence = self.lock().waiters.values().next().map(|waiter| Arc::clone(&waiter.presence));
         let Some(presence) = presence else { return Ok(Vec::new()) };
         let reader = database.try_reader().map_err(|_| Failure::Busy)?;
@@ -204,6 +200,10 @@ impl WaitingRoom {
             return Ok(Vec::new());
         }
         let Some(upkeep) = database.attached::<Upkeep>() else { return Ok(Vec::new()) };
+        let waiters: Vec<(i64, bool)> = {
+            let inside = self.lock();
+            inside.waiters.iter().map(|(id, waiter)| (*id, waiter.claim.takes_from_the_dead)).collect()
+        };
         let now = Now::of(&*upkeep.clock);
         let places = queue::places(&reader, presence.name(), now)?;
         let looks_for_death = memory.death_look.elapsed() >= DEATH_LOOK;
