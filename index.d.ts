@@ -193,7 +193,7 @@ export interface ContentionEvent {
 export interface LeaseEvents {
   /** An acquisition of this manager was refused. */
   contention: ContentionEvent
-  /** A lease had ended and was taken over. */
+  /** A lease has ended without being released. */
   expiry: LeaseEvent
   /** The lease of a dead process was taken over. */
   takeover: LeaseEvent
@@ -484,7 +484,8 @@ export declare class PhaseLeaseManager {
    */
   forceRelease(taskId: string, phase: WorkPhase | (string & {}), options: ForceReleaseOptions): Promise<PhaseLease | null>
   /**
-   * What happened to leases without their holders' doing, oldest first: the last 10,000 of each kind at least.
+   * What happened to leases without their holders' doing, oldest first: the last 10,000 of each kind at least. Of the
+   * leases that end, those are recorded that somebody takes over.
    *
    * Rejects with a {@link LeaseError}: `DATABASE` if the store fails, `CLOSED` after `close()`.
    */
@@ -786,7 +787,7 @@ export interface LeaseAcquisitionResult {
 export interface LeaseEvent {
   /** Rises from event to event. */
   id: number
-  /** `'expiry'`: it had ended and was taken over; `'takeover'`: its process was dead; `'forced-release'`. */
+  /** `'expiry'`: it ended without being released; `'takeover'`: its process was dead; `'forced-release'`. */
   kind: 'expiry' | 'takeover' | 'forced-release'
   /** When (ISO 8601, milliseconds, Z). */
   at: string
@@ -798,7 +799,7 @@ export interface LeaseEvent {
   agentId: string
   /** Its fencing token. */
   fencingToken?: number
-  /** Who took it over, or released it. */
+  /** Who took it over, if somebody has, or released it. */
   by?: string
   /** Why it was released. */
   reason?: string

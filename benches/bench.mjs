@@ -13,8 +13,9 @@ import { growth } from './suites/growth.mjs'
 import { operations } from './suites/operations.mjs'
 import { stalls } from './suites/stalls.mjs'
 import { start } from './suites/start.mjs'
+import { waiting } from './suites/waiting.mjs'
 
-const STEPS = [...start, ...operations, ...contention, ...stalls, ...growth]
+const STEPS = [...start, ...operations, ...contention, ...waiting, ...stalls, ...growth]
 
 try {
   const options = readOptions(process.argv.slice(2))

@@ -66,6 +66,14 @@ export const LEVELS = [
     ...atLeast('contended database: slowest process by mean', 0.5, ''),
     value: (results) => results.figure('contended database: slowest process by mean'),
   },
+  {
+    ...under('hand-over of a held lease to another process', 5, 'ms'),
+    value: (results) => results.figure('hand-over of a held lease: p50'),
+  },
+  {
+    ...under('100 waiters in a process, in % of a core', 2, ''),
+    value: (results) => results.figure('100 waiters in a process'),
+  },
   ...STALL_CASES.map((what) => ({
     ...under(`longest stall: ${what}`, 10, 'ms'),
     value: (/** @type {Results} */ results) => results.figure(`stall: ${what}`),

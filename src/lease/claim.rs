@@ -163,6 +163,24 @@ pub struct LeaseEvent {
     pub reason: Option<Text>,
 }
 
+impl LeaseEvent {
+    /// The end of a lease that nobody has taken over yet, which is recorded nowhere; its id is that of the last event.
+    #[must_use]
+    pub fn of_ended(id: i64, lease: Lease) -> Self {
+        Self {
+            id,
+            kind: EventKind::Expiry,
+            at: lease.expires_at,
+            task_id: lease.task_id,
+            phase: lease.phase,
+            agent_id: lease.agent_id,
+            fencing_token: Some(lease.fencing_token),
+            by: None,
+            reason: None,
+        }
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {

@@ -193,7 +193,7 @@ export interface ContentionEvent {
 export interface LeaseEvents {
   /** An acquisition of this manager was refused. */
   contention: ContentionEvent
-  /** A lease had ended and was taken over. */
+  /** A lease has ended without being released. */
   expiry: LeaseEvent
   /** The lease of a dead process was taken over. */
   takeover: LeaseEvent

@@ -1,5 +1,6 @@
 //! What operators and other agents ask of a `PhaseLeaseManager`: who holds what, hand-over, forced release, fences.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use super::fences::WorkspaceFence;
 use super::lease_shapes::{LeaseAcquisitionResult, PhaseLease, count};
 use super::leases::{PhaseLeaseManager, internal_error};
 use crate::error::{Error, Result};
-use crate::lease::{LeaseEvent, LeaseKey, LeaseManager, ListedLease, OwnedKey};
+use crate::lease::{EventKind, LeaseEvent, LeaseKey, LeaseManager, ListedLease, OwnedKey};
 use crate::patience::Patience;
 
 /// Between two looks for events.
@@ -45,7 +46,7 @@ pub struct LeaseListing {
 pub struct JsLeaseEvent {
     /// Rises from event to event.
     pub id: f64,
-    /// `'expiry'`: it had ended and was taken over; `'takeover'`: its process was dead; `'forced-release'`.
+    /// `'expiry'`: it ended without being released; `'takeover'`: its process was dead; `'forced-release'`.
     #[napi(ts_type = "'expiry' | 'takeover' | 'forced-release'")]
     pub kind: String,
     /// When (ISO 8601, milliseconds, Z).
@@ -61,7 +62,7 @@ pub struct JsLeaseEvent {
     pub agent_id: JsText,
     /// Its fencing token.
     pub fencing_token: Option<f64>,
-    /// Who took it over, or released it.
+    /// Who took it over, if somebody has, or released it.
     #[napi(ts_type = "string")]
     pub by: Option<JsText>,
     /// Why it was released.
@@ -179,7 +180,8 @@ impl PhaseLeaseManager {
         }
     }
 
-    /// What happened to leases without their holders' doing, oldest first: the last 10,000 of each kind at least.
+    /// What happened to leases without their holders' doing, oldest first: the last 10,000 of each kind at least. Of the
+    /// leases that end, those are recorded that somebody takes over.
     ///
     /// Rejects with a {@link LeaseError}: `DATABASE` if the store fails, `CLOSED` after `close()`.
     #[napi(ts_return_type = "Promise<LeaseEvent[]>", catch_unwind)]
@@ -211,20 +213,41 @@ impl PhaseLeaseManager {
 }
 
 fn watch(manager: &Weak<LeaseManager>, mut latest: i64, tell: impl Fn(LeaseEvent)) {
+    // The tokens of the leases that have ended and that their listeners know of.
+    let mut known_ends: Option<HashSet<i64>> = None;
     loop {
         let began = Instant::now();
         let Some(strong) = manager.upgrade() else { return };
-        match strong.events_after(latest, Patience::lasting(LOOK)) {
+        let looked = strong.events_after(latest, Patience::lasting(LOOK)).and_then(|events| {
+            let ended = strong.list(Patience::lasting(LOOK))?;
+            Ok((events, ended.into_iter().filter(|listed| listed.remaining_ms == 0)))
+        });
+        drop(strong);
+        match looked {
             Err(Error::Closed) => return,
             Err(_) => {}
-            Ok(events) => {
+            Ok((events, ended)) => {
+                let mut ends = HashSet::new();
+                for listed in ended {
+                    let token = listed.lease.fencing_token;
+                    ends.insert(token);
+                    if known_ends.as_ref().is_some_and(|known| !known.contains(&token)) {
+                        tell(LeaseEvent::of_ended(latest, listed.lease));
+                    }
+                }
                 for event in events {
                     latest = event.id;
-                    tell(event);
+                    let is_known = event.kind == EventKind::Expiry
+                        && event.fencing_token.is_some_and(|token| {
+                            known_ends.as_ref().is_some_and(|known| known.contains(&token))
+                        });
+                    if !is_known {
+                        tell(event);
+                    }
                 }
+                known_ends = Some(ends);
             }
         }
-        drop(strong);
         std::thread::sleep(LOOK.max(began.elapsed() * REST));
     }
 }
