@@ -100,7 +100,12 @@ function extendLeases(binding, LeaseError) {
   class HeldLeases {
     constructor(leases) {
       this.leases = Object.freeze(leases)
-      this.signal = AbortSignal.any(leases.map(({ signal }) => signal))
+      const controller = new AbortController()
+      for (const { signal } of leases) {
+        if (signal.aborted) controller.abort(signal.reason)
+        else signal.addEventListener('abort', () => controller.abort(signal.reason), { once: true })
+      }
+      this.signal = controller.signal
     }
 
     async release() {
