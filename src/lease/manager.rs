@@ -74,6 +74,13 @@ impl LeaseManager {
         Ok(Self::with_store(Arc::new(store), clock, options))
     }
 
+    /// [`Self::open`], but fails where there is no database.
+    pub fn open_existing(workspace: &Path, options: LeaseOptions, clock: Arc<dyn Clock>) -> Result<Self> {
+        check(&options)?;
+        let store = SqliteLeaseStore::open_existing(workspace, Arc::clone(&clock), options.durability)?;
+        Ok(Self::with_store(Arc::new(store), clock, options))
+    }
+
     /// A manager whose leases are kept in `store`.
     #[must_use]
     pub fn with_store(store: Arc<dyn LeaseStore>, clock: Arc<dyn Clock>, options: LeaseOptions) -> Self {
@@ -147,7 +154,8 @@ impl LeaseManager {
         let key = LeaseKey { task, phase };
         let mut attempts = 1;
         loop {
-            let renewal = self.store.renew(key, self.terms(), self.options.max_renewals, self.wait(patience)?);
+            let renewal =
+                self.store.renew(key, self.terms(), self.options.max_renewals, self.wait(patience)?);
             match renewal {
                 Err(Error::Database { .. } | Error::Io { .. }) if patience == Patience::Now => {
                     return Err(Error::DatabaseLocked);
