@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import {
   AttestationError,
+  type DriftlockError,
   type Fence,
   fencedWriteFile,
   LeaseError,
@@ -54,12 +55,14 @@ async function takeOver(root: string, taskId = TASK, phase = PHASE): Promise<Fen
   return acquire(heir, taskId, phase)
 }
 
-async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {
-  return promise.then(
+/** What a call rejects with; undefined if it resolves. */
+const failure = (promise: Promise<unknown>): Promise<DriftlockError | undefined> =>
+  promise.then(
     () => undefined,
-    (error) => error.code,
+    (error) => error,
   )
-}
+
+const codeOf = async (promise: Promise<unknown>): Promise<string | undefined> => (await failure(promise))?.code
 
 /** What is below `root`, but for the database, whose log also readers touch. */
 function files(root: string): Record<string, string> {
@@ -115,11 +118,11 @@ describe('checkFence', () => {
     const heir = openLeases(root, { agentId: 'heir' })
     const old = await acquire(manager)
     await until(async () => (await heir.acquireLease(TASK, PHASE)).acquired, 'it has expired')
-    const error = await manager.checkFence(old).catch((error) => error)
+    const error = await failure(manager.checkFence(old))
     expect(error).toBeInstanceOf(LeaseError)
-    expect(error.code).toBe('FENCED')
+    expect(error?.code).toBe('FENCED')
     for (const part of ['heir', TASK, PHASE, heir.getLease(TASK, PHASE)?.lease_id]) {
-      expect(error.message).toContain(part)
+      expect(error?.message).toContain(part)
     }
     await heir.releaseLease(TASK, PHASE)
     expect(await codeOf(manager.checkFence(old))).toBe('FENCED')
@@ -184,9 +187,9 @@ describe.each(Object.entries(writers))('%s with a fence', (_, { write, kind, wri
     await openLeases(root, { agentId: 'heir' }).releaseLease(TASK, PHASE)
     const before = files(root)
     for (const fence of lost) {
-      const error = await write(root, fence).catch((error) => error)
+      const error = await failure(write(root, fence))
       expect(error).toBeInstanceOf(kind)
-      expect(error.code).toBe('FENCED')
+      expect(error?.code).toBe('FENCED')
     }
     expect(files(root)).toEqual(before)
   })
@@ -195,9 +198,9 @@ describe.each(Object.entries(writers))('%s with a fence', (_, { write, kind, wri
     const root = makeWorkspace()
     const fence = await acquire(openLeases(root))
     await takeOver(root)
-    const error = await write(root, fence).catch((error) => error)
+    const error = await failure(write(root, fence))
     expect(error).toBeInstanceOf(kind)
-    expect(error.message).toContain('heir')
+    expect(error?.message).toContain('heir')
     expect(filled(written(root))).toEqual([])
     expect(Object.keys(files(root)).filter((path) => path.endsWith('.tmp'))).toEqual([])
   })
@@ -241,9 +244,9 @@ describe.each(Object.entries(writers))('%s with a fence', (_, { write, kind, wri
       destroy(root)
       for (const isOpen of [true, false]) {
         if (!isOpen) manager.close()
-        const error = await write(root, fence).catch((error) => error)
+        const error = await failure(write(root, fence))
         expect(error).toBeInstanceOf(kind)
-        expect(error.code).toBe('DATABASE')
+        expect(error?.code).toBe('DATABASE')
         expect(filled(written(root))).toEqual([])
         expect(readdirSync(root).filter((name) => name !== 'state')).toEqual([])
       }
@@ -416,9 +419,9 @@ describe('fencedWriteFile', () => {
     const { root, path, fence } = await prepare()
     mkdirSync(path)
     for (const path of [outputPath(root), join(root, 'missing', 'file')]) {
-      const error = await fencedWriteFile(path, 'content', fence).catch((error) => error)
+      const error = await failure(fencedWriteFile(path, 'content', fence))
       expect(error).toBeInstanceOf(LeaseError)
-      expect(error.code).toBe('IO')
+      expect(error?.code).toBe('IO')
     }
     expect(readdirSync(root).sort()).toEqual(['output', 'state'])
   })
@@ -495,7 +498,7 @@ describe('a holder that goes on', () => {
       kept.held = await manager.hold('T', 'SPEC')
     }, root)
     peer.child.kill('SIGSTOP')
-    const writes = peer.run(async ({ driftlock, require, kept }, { plain, fenced }) => {
+    const writes = peer.run(({ driftlock, require, kept }, { plain, fenced }) => {
       const { writeFileSync } = require('node:fs') as typeof import('node:fs')
       writeFileSync(plain, 'of the paused one')
       return driftlock.fencedWriteFile(fenced, 'of the paused one', kept.held.fence)
