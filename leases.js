@@ -142,8 +142,9 @@ function extendLeases(binding, LeaseError) {
       if (leases[position]) leases[position].__lose(error)
       else lostEarly.push([position, error])
     }
+    const refused = (position, holder) => tellRefusal(manager, keys[position], holder)
     try {
-      const natives = await manager.__hold(keys, options, cancellation, lost, instead)
+      const natives = await manager.__hold(keys, options, cancellation, lost, refused, instead)
       natives.forEach((native, i) => {
         leases.push(new HeldLease(native, manager, keys[i]))
       })
@@ -176,7 +177,27 @@ function extendLeases(binding, LeaseError) {
     return emitter
   }
 
-  const { acquireLease } = PhaseLeaseManager.prototype
+  /** Refusals are not written down, so each manager tells its own. */
+  function tellRefusal(manager, { taskId, phase }, holder, expiresIn) {
+    const kind = 'contention'
+    events.get(manager)?.emit(kind, { kind, taskId, phase, holder, expiresIn })
+  }
+
+  const { acquireLease, advanceLease } = PhaseLeaseManager.prototype
+
+  /** Has the manager tell of what is refused by an answer. */
+  function watchAnswers(manager) {
+    const watched = async (answer, taskId, phase) => {
+      const result = await answer
+      if (!result.acquired && result.holder !== undefined) {
+        tellRefusal(manager, { taskId, phase }, result.holder, result.expiresIn)
+      }
+      return result
+    }
+    manager.acquireLease = async (taskId, phase) => watched(acquireLease.call(manager, taskId, phase), taskId, phase)
+    manager.advanceLease = async (taskId, from, to) => watched(advanceLease.call(manager, taskId, from, to), taskId, to)
+  }
+
   Object.assign(PhaseLeaseManager.prototype, {
     async hold(taskId, phase, options) {
       const [lease] = await hold(this, [{ taskId, phase }], options)
@@ -189,17 +210,7 @@ function extendLeases(binding, LeaseError) {
 
     on(event, listener) {
       emitterOf(this, event).on(event, listener)
-      // Refusals are not written down, so each manager tells its own.
-      if (event === 'contention' && !Object.hasOwn(this, 'acquireLease')) {
-        this.acquireLease = async function (taskId, phase) {
-          const result = await acquireLease.call(this, taskId, phase)
-          if (!result.acquired && result.holder !== undefined) {
-            const { holder, expiresIn } = result
-            emitterOf(this, event).emit(event, { kind: event, taskId, phase, holder, expiresIn })
-          }
-          return result
-        }
-      }
+      if (event === 'contention' && !Object.hasOwn(this, 'acquireLease')) watchAnswers(this)
       return this
     },
 

@@ -74,6 +74,13 @@ impl LeaseManager {
         Ok(Self::with_store(Arc::new(store), clock, options))
     }
 
+    /// [`Self::open`], but fails where there is no database.
+    pub fn open_existing(workspace: &Path, options: LeaseOptions, clock: Arc<dyn Clock>) -> Result<Self> {
+        check(&options)?;
+        let store = SqliteLeaseStore::open_existing(workspace, Arc::clone(&clock), options.durability)?;
+        Ok(Self::with_store(Arc::new(store), clock, options))
+    }
+
     /// A manager whose leases are kept in `store`.
     #[must_use]
     pub fn with_store(store: Arc<dyn LeaseStore>, clock: Arc<dyn Clock>, options: LeaseOptions) -> Self {

@@ -63,12 +63,12 @@ impl WorkspaceFence {
 }
 
 /// The leases of a workspace, shared by those who check fences at the same time. A process that has a manager open
-/// shares its database, so that this costs little.
+/// shares its database, so that this costs little. A workspace without a database has no leases, so none is made.
 fn checker(workspace: &Path) -> Result<Arc<LeaseManager>> {
     static CHECKERS: Shared<LeaseManager> = Shared::new();
     let open = || {
         let options = LeaseOptions::of(Text::from("fence"));
-        LeaseManager::open(workspace, options, Arc::new(SystemClock))
+        LeaseManager::open_existing(workspace, options, Arc::new(SystemClock))
     };
     CHECKERS.try_get(workspace, open)
 }

@@ -8,7 +8,7 @@ use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, Status};
 use napi_derive::napi;
 
-use super::arguments::{Fields, duration_ms, invalid, list, text};
+use super::arguments::{Fields, JsText, duration_ms, invalid, js_text, list, text};
 use super::call::Pending;
 use super::errors::Family;
 use super::leases::{PhaseLeaseManager, STORE_PATIENCE};
@@ -94,7 +94,8 @@ pub fn cancel(cancellation: &External<Arc<Cancellation>>) {
 
 #[napi]
 impl PhaseLeaseManager {
-    /// Acquires leases to hold. `lost` is called with the position of one that is lost, a code and a message.
+    /// Acquires leases to hold. `lost` is called with the position of one that is lost, a code and a message; `refused`
+    /// with the position of one that could not be had, and who has it.
     #[napi(js_name = "__hold", skip_typescript, catch_unwind)]
     pub fn hold_leases<'env>(
         &self,
@@ -103,6 +104,7 @@ impl PhaseLeaseManager {
         options: Option<Unknown<'env>>,
         cancellation: &External<Arc<Cancellation>>,
         lost: Function<'env, FnArgs<(u32, String, String)>, ()>,
+        refused: Function<'env, FnArgs<(u32, JsText)>, ()>,
         instead: Option<&External<LeaseHold>>,
     ) -> napi::Result<PromiseRaw<'env, Vec<External<LeaseHold>>>> {
         let read = || -> Result<(Vec<OwnedKey>, i64, HoldTerms)> {
@@ -125,12 +127,22 @@ impl PhaseLeaseManager {
             let what = FnArgs::from((position, error.code().to_owned(), error.to_string()));
             let _: Status = lost.call(what, ThreadsafeFunctionCallMode::NonBlocking);
         };
+        let refused = refused.build_threadsafe_function().weak::<true>().build()?;
+        let asked = keys.clone();
+        let tell_refusal = move |error: &Error| {
+            let Error::LeaseHeld { task, phase, holder } = error else { return };
+            let position = asked.iter().position(|key| (&key.task, &key.phase) == (task, phase));
+            let position = position.and_then(|position| u32::try_from(position).ok()).unwrap_or(0);
+            let what = FnArgs::from((position, js_text(holder)));
+            let _: Status = refused.call(what, ThreadsafeFunctionCallMode::NonBlocking);
+        };
         let old = instead.map(|instead| Arc::clone(&instead.hold));
         let request = HoldRequest { keys, wait_ms, terms, instead_of: old, on_lost: Arc::new(on_lost) };
         let (manager, lane) = (Arc::clone(&self.manager), Arc::clone(&self.lane));
         let cancellation = Arc::clone(cancellation);
         self.lane.push(Box::new(move || {
             let answer = Box::new(move |held: Result<Vec<Arc<Hold>>>| {
+                let _ = held.as_ref().inspect_err(|error| tell_refusal(error));
                 let unwanted: Vec<_> = held.iter().flatten().map(Arc::clone).collect();
                 let held = held.map(|holds| {
                     let hold = |hold| External::new(LeaseHold { hold, lane: Arc::clone(&lane) });

@@ -30,6 +30,7 @@ pub(super) fn list(reader: &Connection, now: Now<'_>) -> Result<Vec<ListedLease>
     while let Some(row) = rows.next()? {
         let process: Option<String> = row.get(8).unwrap_or(None);
         let term = Term::read(row, 10)?;
+        let process = process.filter(|_| term.is_of_its_process());
         leases.push(ListedLease {
             lease: read_lease(row)?,
             process: process.and_then(|name| presence::parts(&name).map(|(id, host)| (id, host.to_owned()))),

@@ -146,7 +146,7 @@ fn look(
                     None => Ok(Vacancy::Nothing),
                 });
             }
-            let is_dead = process.is_some_and(|process| dead.contains(&process));
+            let is_dead = term.is_of_its_process() && process.is_some_and(|process| dead.contains(&process));
             if remaining_ms > 0 && !is_dead {
                 return Ok(Err(Refusal { holder: agent, remaining_ms, is_free: false }));
             }

@@ -78,11 +78,23 @@ impl SqliteLeaseStore {
     ///
     /// Waits up to 5 s for other processes that do the same. Writes nothing if all is in place.
     pub fn open(workspace: &Path, clock: Arc<dyn Clock>, durability: Durability) -> Result<Self> {
-        // An absolute path stays right when the process changes its directory, and is never read as a URI.
-        let workspace = std::path::absolute(workspace).context("find", workspace)?;
-        let path = workspace.join("state/orchestrator.db");
+        let path = database_path(workspace)?;
         create_folder(&path)?;
-        let opened = Opened::open(&path, Missing::Create, &clock, durability)?;
+        Self::open_at(path, Missing::Create, clock, durability)
+    }
+
+    /// [`Self::open`], but fails where there is no database.
+    pub fn open_existing(workspace: &Path, clock: Arc<dyn Clock>, durability: Durability) -> Result<Self> {
+        Self::open_at(database_path(workspace)?, Missing::Refuse, clock, durability)
+    }
+
+    fn open_at(
+        path: PathBuf,
+        missing: Missing,
+        clock: Arc<dyn Clock>,
+        durability: Durability,
+    ) -> Result<Self> {
+        let opened = Opened::open(&path, missing, &clock, durability)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Ok(Self { path, clock, durability, opened: Mutex::new(Some(opened)), id })
     }
@@ -461,6 +473,12 @@ fn pause(patience: Patience, backoff: &mut Option<Backoff>) -> Result<()> {
     }
     std::thread::sleep(backoff.get_or_insert_default().next_wait().min(left));
     Ok(())
+}
+
+/// Where a workspace's database is. An absolute path stays right when the process changes its directory, and is never
+/// read as a URI.
+fn database_path(workspace: &Path) -> Result<PathBuf> {
+    Ok(std::path::absolute(workspace).context("find", workspace)?.join("state/orchestrator.db"))
 }
 
 /// Makes the folder of the database at `path`, and makes it last: a power cut that takes the folder, or the workspace

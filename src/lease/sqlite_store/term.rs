@@ -123,6 +123,11 @@ impl<'r> Term<'r> {
         held.max(0)
     }
 
+    /// Whether the row's `process` is the one that has set its expiry last. Old code renews without a word about who.
+    pub(super) fn is_of_its_process(&self) -> bool {
+        self.expires_wall_ms.is_some() && self.expires_wall() == self.expires_wall_ms
+    }
+
     /// The boot and the time of it at which the lease expires, unless an old program has set another expiry.
     fn boot_deadline(&self) -> Option<(&'r str, i64)> {
         let (boot_id, deadline, wall) = (self.boot_id?, self.deadline_boot_ms?, self.expires_wall_ms?);
@@ -216,6 +221,7 @@ mod tests {
         let renewed_by_old_code = ours(&expires, &acquired);
         assert_eq!(renewed_by_old_code.remaining_ms(at(104_000, 99_000, Some("a"))), 5_000);
         assert_eq!(renewed_by_old_code.held_until_expiry_ms(), 9_000);
+        assert!(!renewed_by_old_code.is_of_its_process());
         let expires = iso_timestamp(105_000);
         assert_eq!(ours(&expires, &acquired).remaining_ms(at(104_000, 99_000, None)), 1_000);
         let inserted_by_old_code = Term { boot_id: None, ..ours(&expires, &acquired) };
