@@ -147,7 +147,8 @@ impl LeaseManager {
         let key = LeaseKey { task, phase };
         let mut attempts = 1;
         loop {
-            let renewal = self.store.renew(key, self.terms(), self.options.max_renewals, self.wait(patience)?);
+            let renewal =
+                self.store.renew(key, self.terms(), self.options.max_renewals, self.wait(patience)?);
             match renewal {
                 Err(Error::Database { .. } | Error::Io { .. }) if patience == Patience::Now => {
                     return Err(Error::DatabaseLocked);
