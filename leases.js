@@ -18,8 +18,6 @@ function extendLeases(binding, LeaseError) {
     #native
     #manager
     #controller = new AbortController()
-    #advancing = false
-    #lostMeanwhile
 
     constructor(native, manager, { taskId, phase }) {
       this.#native = native
@@ -67,16 +65,9 @@ function extendLeases(binding, LeaseError) {
     }
 
     async advance(phase, options) {
-      this.#advancing = true
-      try {
-        const [next] = await hold(this.#manager, [{ taskId: this.taskId, phase }], options, this.#native)
-        held.delete(this)
-        return next
-      } catch (error) {
-        this.#advancing = false
-        if (this.#lostMeanwhile) this.__lose(this.#lostMeanwhile)
-        throw error
-      }
+      const [next] = await hold(this.#manager, [{ taskId: this.taskId, phase }], options, this.#native)
+      held.delete(this)
+      return next
     }
 
     [asyncDispose]() {
@@ -84,10 +75,6 @@ function extendLeases(binding, LeaseError) {
     }
 
     __lose(error) {
-      if (this.#advancing) {
-        this.#lostMeanwhile = error
-        return
-      }
       held.delete(this)
       this.#controller.abort(error)
     }
@@ -126,12 +113,16 @@ function extendLeases(binding, LeaseError) {
     })
   }
 
+  const copyKey = (key) => (key && typeof key === 'object' ? { taskId: key.taskId, phase: key.phase } : key)
+
   async function hold(manager, keys, options, instead) {
     const { signal } = options ?? {}
     if (signal !== undefined && !(signal instanceof AbortSignal)) {
       throw new LeaseError('INVALID_ARGUMENT', `signal must be an AbortSignal, got ${typeof signal}`)
     }
     signal?.throwIfAborted()
+    // The caller may change its list while this waits.
+    const asked = Array.isArray(keys) ? keys.map(copyKey) : keys
     const cancellation = binding.__newCancellation()
     const cancel = () => binding.__cancel(cancellation)
     signal?.addEventListener('abort', cancel, { once: true })
@@ -142,11 +133,11 @@ function extendLeases(binding, LeaseError) {
       if (leases[position]) leases[position].__lose(error)
       else lostEarly.push([position, error])
     }
-    const refused = (position, holder) => tellRefusal(manager, keys[position], holder)
+    const refused = (position, holder) => tellRefusal(manager, asked[position], holder)
     try {
-      const natives = await manager.__hold(keys, options, cancellation, lost, refused, instead)
+      const natives = await manager.__hold(asked, options, cancellation, lost, refused, instead)
       natives.forEach((native, i) => {
-        leases.push(new HeldLease(native, manager, keys[i]))
+        leases.push(new HeldLease(native, manager, asked[i]))
       })
       for (const [position, error] of lostEarly) leases[position]?.__lose(error)
       if (signal?.aborted) {

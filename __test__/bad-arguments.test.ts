@@ -106,6 +106,92 @@ describe('PhaseLeaseManager: methods', () => {
     },
   )
 
+  const badOptions: [string, string, unknown][] = [
+    ...['waitMs', 'maxHoldMs', 'progressMs'].flatMap((option) =>
+      noNumbers.map(([name, value]): [string, string, unknown] => [option, name, { [option]: value }]),
+    ),
+    ...noOptionalStrings.map(([name, signal]): [string, string, unknown] => ['signal', name, { signal }]),
+    ['signal', 'null', { signal: null }],
+    ['options', 'text', 'x'],
+    ['options', 'a number', 5],
+    ['options', 'a boolean', true],
+  ]
+  const badKeys: [string, string, unknown][] = [
+    ...noStrings
+      .filter(([name]) => name !== 'an array')
+      .map(([name, keys]): [string, string, unknown] => ['keys', name, keys]),
+    ['keys', 'an empty list', []],
+    ['keys', 'text', 'TP'],
+    [
+      'keys',
+      'a key twice',
+      [
+        { taskId: 'T', phase: 'PLAN' },
+        { taskId: 'T', phase: 'PLAN' },
+      ],
+    ],
+    ...['text', 5, null, undefined].map((key): [string, string, unknown] => ['keys', `a list with ${key}`, [key]]),
+    ...noStrings.flatMap(([name, value]): [string, string, unknown][] => [
+      [
+        'taskId',
+        name,
+        [
+          { taskId: 'T', phase: 'PLAN' },
+          { taskId: value, phase: 'SPEC' },
+        ],
+      ],
+      [
+        'phase',
+        name,
+        [
+          { taskId: 'T', phase: 'PLAN' },
+          { taskId: 'T', phase: value },
+        ],
+      ],
+    ]),
+  ]
+
+  test.each(noStrings)('hold rejects for %s', async (_, value) => {
+    const manager: Any = openLeases(makeWorkspace())
+    await expectRejected(() => manager.hold(value, 'SPEC'), 'taskId', LeaseError)
+    await expectRejected(() => manager.hold('T', value), 'phase', LeaseError)
+    expect(await manager.listLeases()).toEqual([])
+  })
+
+  test.each(badOptions)('hold, holdMany and advance reject for %s %s', async (argument, _, options) => {
+    const manager: Any = openLeases(makeWorkspace())
+    const lease = await manager.hold('T', 'SPEC')
+    await expectRejected(() => manager.hold('T', 'PLAN', options), argument, LeaseError)
+    await expectRejected(() => manager.holdMany([{ taskId: 'T', phase: 'PLAN' }], options), argument, LeaseError)
+    await expectRejected(() => lease.advance('PLAN', options), argument, LeaseError)
+    expect(lease.remainingMs()).toBeGreaterThan(0)
+    expect(await manager.listLeases()).toMatchObject([{ lease: { phase: 'SPEC' } }])
+  })
+
+  test.each(badKeys)('holdMany rejects for %s %s', async (argument, _, keys) => {
+    const manager: Any = openLeases(makeWorkspace())
+    await expectRejected(() => manager.holdMany(keys), argument, LeaseError)
+    expect(await manager.listLeases()).toEqual([])
+  })
+
+  test.each(noStrings)('advance and advanceLease reject for %s', async (_, value) => {
+    const manager: Any = openLeases(makeWorkspace())
+    const lease = await manager.hold('T', 'SPEC')
+    await expectRejected(() => lease.advance(value), 'phase', LeaseError)
+    await expectRejected(() => manager.advanceLease(value, 'SPEC', 'PLAN'), 'taskId', LeaseError)
+    await expectRejected(() => manager.advanceLease('T', value, 'PLAN'), 'from', LeaseError)
+    await expectRejected(() => manager.advanceLease('T', 'SPEC', value), 'to', LeaseError)
+    expect(lease.remainingMs()).toBeGreaterThan(0)
+    expect(await manager.listLeases()).toMatchObject([{ lease: { phase: 'SPEC' } }])
+  })
+
+  test('advanceLease rejects for a phase that is the same', async () => {
+    const manager = openLeases(makeWorkspace())
+    await manager.acquireLease('T', 'SPEC')
+    await expectRejected(() => manager.advanceLease('T', 'SPEC', 'SPEC'), 'to', LeaseError)
+    expect(manager.holdsLease('T', 'SPEC')).toBe(true)
+  })
+
   test.each(noStrings)('holdsLease and getLease answer for %s', (_, value) => {
     const manager: Any = openLeases(makeWorkspace())
     expect(manager.holdsLease(value, 'SPEC')).toBe(false)

@@ -113,3 +113,36 @@ test.skipIf(!isLinux).each([
   },
   90_000,
 )
+
+test.skipIf(!isLinux)('a renewal whose first try fails is tried again', async () => {
+  const root = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'driftlock-faults-'))
+  onTestFinished(() => rmSync(root, { recursive: true, force: true }))
+  const control = join(folder, 'control-renewal')
+  writeFileSync(control, Buffer.alloc(4096))
+  const env = {
+    LD_PRELOAD: join(folder, 'shim.so'),
+    FAULT_FOLDER: root,
+    FAULT_CONTROL: control,
+    DRIFTLOCK_LOG: 'silent',
+  }
+  const ended = await runScript(
+    async ({ driftlock, require }, { root, control }) => {
+      const { openSync, readSync, writeSync } = require('node:fs') as typeof import('node:fs')
+      const assert: typeof import('node:assert') = require('node:assert')
+      const file = openSync(control, 'r+')
+      const leases = new driftlock.PhaseLeaseManager(root)
+      await leases.acquireLease('T', 'PLAN')
+      const EIO = 5
+      writeSync(file, Int32Array.of(1 << 1, 0, 1, EIO, 0), 0, 20, 0)
+      const renewal = await leases.renewLease('T', 'PLAN')
+      const failed = new Int32Array(1)
+      readSync(file, failed, 0, 4, 16)
+      assert.equal(failed[0], 1)
+      assert.equal(renewal.renewed, true, renewal.reason)
+      assert.equal(leases.getLease('T', 'PLAN')?.renewed_count, 1)
+    },
+    { root, control },
+    { env },
+  )
+  expect(ended).toMatchObject({ code: 0, stderr: '' })
+})

@@ -24,6 +24,8 @@ const LONGEST_MARGIN_MS: i64 = 1000;
 
 /// Between two looks whether it is still there, in milliseconds: an operator may have released it.
 const LOOK_MS: i64 = 1000;
+/// For how long a lease that is gone while it is being exchanged may have been handed over, in milliseconds.
+const EXCHANGE_MS: i64 = 50;
 
 /// Called once, from the keeper's thread, when a hold is lost.
 pub type OnLost = Box<dyn FnOnce(&Error) + Send>;
@@ -64,6 +66,10 @@ struct State {
     expires_at: String,
     last_failure: Option<String>,
     on_lost: Option<OnLost>,
+    /// How many claims want to give it up in exchange.
+    exchanges: u32,
+    /// Since when it is gone, which an exchange may explain.
+    gone_since: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +101,8 @@ impl Hold {
             expires_at: lease.expires_at,
             last_failure: None,
             on_lost: Some(on_lost),
+            exchanges: 0,
+            gone_since: None,
         };
         Arc::new(Self {
             store,
@@ -162,6 +170,16 @@ impl Hold {
         was != Standing::Released
     }
 
+    /// Says that a claim wants to give it up: being gone may mean that it was granted.
+    pub(super) fn begin_exchange(&self) {
+        self.lock().exchanges += 1;
+    }
+
+    /// Says that the claim has been answered.
+    pub(super) fn end_exchange(&self) {
+        self.lock().exchanges -= 1;
+    }
+
     /// Whether the keeper still has to see to it.
     pub(super) fn is_kept(&self) -> bool {
         self.lock().standing == Standing::Held
@@ -222,10 +240,9 @@ impl Hold {
                 state.last_failure = None;
             }
             Ok(false) => {
+                state.next_renewal = now.saturating_add(EXCHANGE_MS);
                 drop(state);
-                if !self.check() {
-                    self.lose("it was released by somebody else");
-                }
+                self.check();
             }
             // It may have been done all the same: doing it again is as good.
             Err(error) => {
@@ -236,22 +253,30 @@ impl Hold {
         }
     }
 
-    /// Notices if somebody else has ended it; says whether it has.
-    fn check(&self) -> bool {
-        self.lock().next_check = self.clock.boot_ms().saturating_add(LOOK_MS);
+    /// Notices if somebody else has ended it.
+    fn check(&self) {
+        let now = self.clock.boot_ms();
+        self.lock().next_check = now.saturating_add(LOOK_MS);
         let closing = Closing::default();
         let wait = Wait::new(Patience::lasting(RENEWAL_PATIENCE), &closing);
-        match self.store.get(self.key.as_key(), wait) {
-            Ok(Some(lease)) if lease.lease_id == self.lease_id => return false,
+        let cause = match self.store.get(self.key.as_key(), wait) {
+            Ok(Some(lease)) if lease.lease_id == self.lease_id => return,
             Ok(Some(lease)) => {
                 let (agent, token) = (lease.agent_id, lease.fencing_token);
-                self.lose(&format!("{agent} has taken it over, with token {token}"));
+                format!("{agent} has taken it over, with token {token}")
             }
-            Ok(None) => self.lose("it was released by somebody else"),
-            // A renewal will tell.
-            Err(_) => return false,
+            Ok(None) => "it was released by somebody else".to_owned(),
+            // The next look or renewal will tell.
+            Err(_) => return,
+        };
+        let mut state = self.lock();
+        let gone_since = *state.gone_since.get_or_insert(now);
+        if state.exchanges > 0 && now.saturating_sub(gone_since) < EXCHANGE_MS {
+            state.next_check = now.saturating_add(EXCHANGE_MS);
+            return;
         }
-        true
+        drop(state);
+        self.lose(&cause);
     }
 
     fn is_in_time(&self, now: i64) -> bool {

@@ -76,6 +76,7 @@ impl LeaseManager {
         answer: HoldAnswer,
     ) {
         let HoldRequest { keys, wait_ms, terms, instead_of, on_lost } = request;
+        let answer = exchanging(instead_of.clone(), answer);
         let mut claim = self.new_claim(keys);
         claim.duration_ms = terms.duration_ms.min(terms.max_hold_ms);
         claim.instead_of = instead_of.as_ref().map(|hold| {
@@ -112,6 +113,16 @@ impl LeaseManager {
             Err(error) => answer(Err(error)),
         }
     }
+}
+
+/// Has a hold that is to be given up know of it until the claim is answered.
+fn exchanging(instead_of: Option<Arc<Hold>>, answer: HoldAnswer) -> HoldAnswer {
+    let Some(hold) = instead_of else { return answer };
+    hold.begin_exchange();
+    Box::new(move |held| {
+        hold.end_exchange();
+        answer(held);
+    })
 }
 
 fn not_held(given_up: Option<(OwnedKey, Option<String>)>) -> Error {
