@@ -154,7 +154,7 @@ describe('a held lease', () => {
     const root = makeWorkspace()
     const lease = await openLeases(root).hold('T', 'SPEC')
     await openLeases(root).forceRelease('T', 'SPEC', { by: 'op', reason: 'stuck' })
-    await expectLost(lease, /released by somebody else/)
+    await expectLost(lease, /somebody else has released it/)
     expect(lease.remainingMs()).toBe(0)
     expect(await lease.release()).toBe(false)
   })

@@ -76,6 +76,14 @@ pub fn private_options() -> OpenOptions {
     options
 }
 
+/// Opens a file for reading that others may have put there: what is no regular file is refused, and never waited for.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    platform::follow_no_link_and_wait_for_nobody(options.read(true));
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::from(io::ErrorKind::InvalidInput)) }
+}
+
 /// Takes all rights on a file from everybody but its owner, where the system has such rights and they are more.
 pub fn make_private(file: &File, metadata: &Metadata) -> io::Result<()> {
     platform::restrict(file, metadata)
@@ -163,6 +171,11 @@ mod platform {
         options.custom_flags(libc::O_NOFOLLOW);
     }
 
+    /// A pipe without a writer would else be waited for.
+    pub(super) fn follow_no_link_and_wait_for_nobody(options: &mut OpenOptions) {
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    }
+
     pub(super) fn make_private(options: &mut OpenOptions) {
         options.mode(0o600);
     }
@@ -230,6 +243,10 @@ mod platform {
         /// Opens a reparse point, such as a symbolic link, itself.
         const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
         options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
+    }
+
+    pub(super) fn follow_no_link_and_wait_for_nobody(options: &mut OpenOptions) {
+        follow_no_link(options);
     }
 
     pub(super) fn make_private(_: &mut OpenOptions) {}

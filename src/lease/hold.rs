@@ -265,7 +265,7 @@ impl Hold {
                 let (agent, token) = (lease.agent_id, lease.fencing_token);
                 format!("{agent} has taken it over, with token {token}")
             }
-            Ok(None) => "it was released by somebody else".to_owned(),
+            Ok(None) => "somebody else has released it, or has had it since".to_owned(),
             // The next look or renewal will tell.
             Err(_) => return,
         };

@@ -141,6 +141,11 @@ impl LeaseManager {
         self.store.list(self.wait(patience)?)
     }
 
+    /// The id of the latest event; 0 without any.
+    pub fn latest_event(&self, patience: Patience) -> Result<i64> {
+        self.store.latest_event(self.wait(patience)?)
+    }
+
     /// What happened to leases after the event of this id, oldest first.
     pub fn events_after(&self, id: i64, patience: Patience) -> Result<Vec<LeaseEvent>> {
         self.store.events_after(id, self.wait(patience)?)

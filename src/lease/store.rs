@@ -89,6 +89,9 @@ pub trait LeaseStore: Send + Sync {
     /// All leases, expired ones too. Doesn't wait for writers.
     fn list(&self, wait: Wait<'_>) -> Result<Vec<ListedLease>>;
 
+    /// The id of the latest event; 0 without any. Doesn't wait for writers.
+    fn latest_event(&self, wait: Wait<'_>) -> Result<i64>;
+
     /// The events after the one of this id, oldest first; those of long ago may be gone. Doesn't wait for writers.
     fn events_after(&self, id: i64, wait: Wait<'_>) -> Result<Vec<LeaseEvent>>;
 

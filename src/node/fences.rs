@@ -56,6 +56,18 @@ impl WorkspaceFence {
         })
     }
 
+    /// Fails unless the fence is of this workspace.
+    pub(super) fn must_be_of(self, workspace: &Path) -> Result<Self> {
+        if self.workspace == workspace {
+            return Ok(self);
+        }
+        Err(Error::InvalidArgument {
+            argument: "fence",
+            expected: "of this manager's workspace",
+            actual: format!("one of {}", self.workspace.display()),
+        })
+    }
+
     /// Runs `work` while nobody can be granted the fence's key, if its lease is still the newest one.
     pub(super) fn pass(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         checker(&self.workspace)?.fenced(&self.fence, work, Patience::lasting(STORE_PATIENCE))

@@ -59,8 +59,8 @@ export interface PhaseLeaseOptions extends StorageOptions {
   agentId?: string
   /**
    * When another agent's lease is free: `'expiry'`, once it has ended, or `'dead-holder'`, also at once if its process is
-   * known to be dead. A process that closed properly is not dead; of one on another host, or that used old code, nothing
-   * is known, and its leases last until they end. Default `'expiry'`.
+   * known to be dead. A process that closed properly is not dead; of one on another machine, or that used old code,
+   * nothing is known, and its leases last until they end. Default `'expiry'`.
    */
   takeover?: 'expiry' | 'dead-holder'
   /**
@@ -147,7 +147,7 @@ export interface HeldLease extends AsyncDisposable {
   progress(): void
   /**
    * Gives it back. Resolves to whether it was still this holder's; a second time to false. Rejects with a
-   * {@link LeaseError} (`DATABASE`, `DATABASE_LOCKED`, `CLOSED`) if the store fails: it is then no longer renewed.
+   * {@link LeaseError} (`DATABASE`, `DATABASE_LOCKED`) if the store fails: it is then no longer renewed.
    */
   release(): Promise<boolean>
   /**
@@ -423,7 +423,7 @@ export declare class DriftlockError extends Error {
   /**
    * Names the kind of failure and stays the same from version to version: `INVALID_ARGUMENT`, `IO`, `DATABASE`,
    * `DATABASE_LOCKED`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`, `LEASE_HELD`, `LEASE_LOST`, `FENCED`,
-   * `CANCELLED`, `NETWORK_FILE_SYSTEM`, `PLATFORM_UNSUPPORTED` or `DEFECT`.
+   * `NETWORK_FILE_SYSTEM`, `PLATFORM_UNSUPPORTED` or `DEFECT`.
    */
   readonly code: string
 }

@@ -97,6 +97,7 @@ impl PhaseLeaseManager {
     /// Acquires leases to hold. `lost` is called with the position of one that is lost, a code and a message; `refused`
     /// with the position of one that could not be had, and who has it.
     #[napi(js_name = "__hold", skip_typescript, catch_unwind)]
+    #[allow(clippy::too_many_arguments, reason = "what the package's own code passes")]
     pub fn hold_leases<'env>(
         &self,
         env: &'env Env,

@@ -1,6 +1,7 @@
 //! What operators and other agents ask of a `PhaseLeaseManager`: who holds what, hand-over, forced release, fences.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use napi_derive::napi;
 
 use super::arguments::{Fields, JsText, js_text, non_empty_text, text};
 use super::call::settled;
-use super::errors::Family;
+use super::errors::{Family, to_js};
 use super::fences::WorkspaceFence;
 use super::lease_shapes::{LeaseAcquisitionResult, PhaseLease, count};
 use super::leases::{PhaseLeaseManager, internal_error};
@@ -128,7 +129,8 @@ impl PhaseLeaseManager {
         env: &'env Env,
         fence: Unknown<'env>,
     ) -> napi::Result<PromiseRaw<'env, ()>> {
-        match WorkspaceFence::read(fence, "fence") {
+        let read = || WorkspaceFence::read(fence, "fence")?.must_be_of(Path::new(&self.workspace()));
+        match read() {
             Ok(WorkspaceFence { fence, .. }) => {
                 self.answer(env, move |manager, patience| manager.fenced(&fence, &mut || Ok(()), patience))
             }
@@ -196,14 +198,14 @@ impl PhaseLeaseManager {
 
     /// Calls a function with each event from now on, until the manager is closed.
     #[napi(js_name = "__watchEvents", skip_typescript, catch_unwind)]
-    pub fn watch_events(&self, callback: Function<'_, JsLeaseEvent, ()>) -> napi::Result<()> {
+    pub fn watch_events(&self, env: Env, callback: Function<'_, JsLeaseEvent, ()>) -> napi::Result<()> {
         let callback = callback.build_threadsafe_function().weak::<true>().build()?;
         let tell = move |event: LeaseEvent| {
             let _: Status = callback.call(event.into(), ThreadsafeFunctionCallMode::NonBlocking);
         };
         let manager = Arc::downgrade(&self.manager);
-        let latest = self.manager.events_after(0, Patience::lasting(LOOK)).ok();
-        let latest = latest.and_then(|events| events.last().map(|event| event.id)).unwrap_or(0);
+        let latest = self.manager.latest_event(Patience::lasting(LOOK));
+        let latest = latest.map_err(|error| to_js(&env, Family::Lease, &error))?;
         let thread = std::thread::Builder::new().name("driftlock-events".to_owned());
         thread
             .spawn(move || watch(&manager, latest, tell))

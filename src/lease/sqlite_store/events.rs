@@ -85,3 +85,11 @@ pub(super) fn after(reader: &Connection, id: i64) -> Result<Vec<LeaseEvent>, Fai
     }
     Ok(events)
 }
+
+/// The id of the latest event; 0 without any.
+pub(super) fn latest(reader: &Connection) -> Result<i64, Failure> {
+    let id = reader
+        .prepare_cached("SELECT coalesce(max(id), 0) FROM phase_lease_events")?
+        .query_row([], |row| row.get(0))?;
+    Ok(id)
+}

@@ -154,10 +154,8 @@ impl SqliteLeaseStore {
             }
         });
         let (answer, upkeep) = answer?;
-        match &answer {
-            Claimed::Refused { ticket: None, .. } => upkeep.count(Figures::refusal()),
-            Claimed::Granted(_) if claim.instead_of.is_some() => upkeep.room.nudge(),
-            _ => {}
+        if claim.instead_of.is_some() && matches!(answer, Claimed::Granted(_)) {
+            upkeep.room.nudge();
         }
         Ok(answer)
     }
@@ -305,10 +303,17 @@ impl LeaseStore for SqliteLeaseStore {
         }
         // Looked for without the write lock: who is dead stays dead.
         let dead = self.dead_in_the_way(claim, wait)?;
-        if dead.is_empty() && claim.queue_ms == 0 {
-            return Ok(answer);
+        let answer = if dead.is_empty() && claim.queue_ms == 0 {
+            answer
+        } else {
+            self.claim_now(claim, &dead, &presence, wait)?
+        };
+        if matches!(answer, Claimed::Refused { .. })
+            && let Ok((_, upkeep)) = self.current()
+        {
+            upkeep.count(Figures::refusal());
         }
-        self.claim_now(claim, &dead, &presence, wait)
+        Ok(answer)
     }
 
     fn await_turn(&self, ticket: Ticket, claim: Claim, answer: Answer) {
@@ -404,6 +409,10 @@ impl LeaseStore for SqliteLeaseStore {
 
     fn list(&self, wait: Wait<'_>) -> Result<Vec<ListedLease>> {
         self.read(wait, |reader| administration::list(reader, self.now()))
+    }
+
+    fn latest_event(&self, wait: Wait<'_>) -> Result<i64> {
+        self.read(wait, events::latest)
     }
 
     fn events_after(&self, id: i64, wait: Wait<'_>) -> Result<Vec<LeaseEvent>> {

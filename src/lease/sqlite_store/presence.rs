@@ -2,8 +2,9 @@
 //!
 //! A process that acquires leases keeps a lock on a file of its own beside the database, in `lease-holders/`, which the
 //! system drops when the process dies, however it dies. Rows name the file. A process that closes properly removes it
-//! first: of a file that isn't there nothing is known, and its leases last until they expire. So do those of processes
-//! on another host or of another boot, whose locks are not seen here.
+//! first: of a file that isn't there nothing is known, and its leases last until they expire. Of another machine's
+//! processes nothing is known either: their rows name another boot. The host's name is for people; containers of one
+//! machine have names of their own, and see each other's locks.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -69,7 +70,7 @@ pub(super) fn is_dead(database: &Path, name: &str) -> bool {
     let Some(id) = safe_file_name(name) else { return false };
     let path = folder(database).join(id);
     let is_free = || -> io::Result<bool> {
-        let file = File::open(&path)?;
+        let file = files::open_regular(&path)?;
         match file.try_lock_shared() {
             // Removed meanwhile: closed properly.
             Ok(()) => Ok(FileId::of_path(&path)? == Some(Stamp::of_file(&file)?.id)),
@@ -154,6 +155,22 @@ mod tests {
         assert!(is_dead(&database, &name));
         remove_unnamed(&database, |_| false);
         assert!(!is_dead(&database, &name));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_is_no_file_of_ours_is_neither_waited_for_nor_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("orchestrator.db");
+        let holders = super::folder(&database);
+        std::fs::create_dir(&holders).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(holders.join("1-pipe")).status().unwrap();
+        assert!(made.success());
+        std::fs::write(folder.path().join("free"), "").unwrap();
+        std::os::unix::fs::symlink(folder.path().join("free"), holders.join("1-link")).unwrap();
+        for name in ["1-pipe@host", "1-link@host"] {
+            assert!(!is_dead(&database, name), "{name}");
+        }
     }
 
     #[test]
