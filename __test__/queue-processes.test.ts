@@ -173,10 +173,14 @@ describe('the queue', () => {
 
   test('a lease that ends goes to the waiter, though nobody releases it', async () => {
     const root = makeWorkspace()
-    const holder = openLeases(root, { agentId: 'holder', leaseDuration: 0.5 })
-    const waiter = await Peer.start()
-    await holder.acquireLease('T', 'SPEC')
-    await queue(waiter, holder, { root, agentId: 'waiter' })
+    const manager = openLeases(root)
+    const [holder, waiter] = (await Peer.startMany(2)) as [Peer, Peer]
+    await holder.run(async ({ driftlock, kept }, root: string) => {
+      kept.manager = new driftlock.PhaseLeaseManager(root, { leaseDuration: 1.5 })
+      await kept.manager.acquireLease('T', 'SPEC')
+    }, root)
+    await queue(waiter, manager, { root, agentId: 'waiter' })
+    await holder.kill()
     await until(() => order(root)[0] === 'waiter', 'the waiter gets in')
   })
 
