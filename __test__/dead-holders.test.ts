@@ -190,23 +190,6 @@ describe('a process that has closed properly is not dead', () => {
   })
 })
 
-test('a waiter that is dead is nobody’s predecessor', async () => {
-  const root = makeWorkspace()
-  const mine = openLeases(root, { agentId: 'mine' })
-  await mine.acquireLease('T', 'SPEC')
-  const peer = await Peer.start()
-  const waiting = peer.run(({ driftlock }, root: string) => {
-    return new driftlock.PhaseLeaseManager(root, { agentId: 'first' }).hold('T', 'SPEC', { waitMs: 25_000 })
-  }, root)
-  waiting.catch(() => {})
-  await until(async () => (await mine.listLeases())[0]?.waiters, 'it waits')
-  const second = openLeases(root, { agentId: 'second' }).hold('T', 'SPEC', { waitMs: 25_000 })
-  await until(async () => (await mine.listLeases())[0]?.waiters === 2, 'both wait')
-  await peer.kill()
-  await mine.releaseLease('T', 'SPEC')
-  expect((await second).taskId).toBe('T')
-})
-
 describe('of old code nothing is known', () => {
   test('the lease that it has acquired lasts until its expiry', async () => {
     const root = makeWorkspace()

@@ -443,7 +443,7 @@ describe('a holder that goes on', () => {
     const root = makeWorkspace()
     const path = outputPath(root)
     const peer = await Peer.start()
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < 20; round++) {
       const task = `T${round}`
       rmSync(path, { force: true })
       const refusals = peer.run(
@@ -455,10 +455,10 @@ describe('a holder that goes on', () => {
           const fence = { workspace: root, taskId: task, phase: 'SPEC', token, leaseId }
           let refusals = 0
           const write = async (name: string): Promise<void> => {
-            for (let i = 0; refusals < 100; i++) {
+            for (let i = 0; refusals < 20; i++) {
               try {
                 await driftlock.fencedWriteFile(path, `old ${name} ${i}`, fence)
-                if (refusals > 20) throw new Error('a write has passed after a refusal')
+                if (refusals > 3) throw new Error('a write has passed after a refusal')
               } catch (error) {
                 if ((error as { code?: string }).code !== 'FENCED') throw error
                 refusals++
@@ -479,12 +479,10 @@ describe('a holder that goes on', () => {
           ? await until(() => acquire(heir, task, 'SPEC').catch(() => null), 'it has expired')
           : await takeOver(root, task, 'SPEC')
       const last = readFileSync(path, 'utf8')
-      for (let i = 0; i < 20; i++) {
-        expect(readFileSync(path, 'utf8')).toBe(last)
-        await sleep(1)
-      }
+      await sleep(Math.random() * 4)
+      expect(readFileSync(path, 'utf8')).toBe(last)
       await fencedWriteFile(path, 'new', fence)
-      expect(await refusals).toBeGreaterThanOrEqual(100)
+      expect(await refusals).toBeGreaterThanOrEqual(20)
       expect(readFileSync(path, 'utf8')).toBe('new')
     }
   })

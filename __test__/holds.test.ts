@@ -6,7 +6,7 @@ import { fencedWriteFile, type HeldLease, LeaseError, type LeaseKey, type PhaseL
 import { Peer, type PeerContext, packageEntry, runScript } from './helpers/peer.js'
 import { HELD, ISO_MS, NOT_HELD, UUID } from './helpers/shapes.js'
 import { sleep, until } from './helpers/wait.js'
-import { makeWorkspace, openDatabase, openLeases } from './helpers/workspace.js'
+import { databasePath, makeWorkspace, openDatabase, openLeases } from './helpers/workspace.js'
 
 /** Whether an agent can get in; it then has the lease. */
 const getsIn = async (manager: PhaseLeaseManager, phase = 'SPEC'): Promise<boolean> =>
@@ -246,7 +246,7 @@ describe('a stopped process', () => {
     const root = makeWorkspace()
     const other = openLeases(root)
     const peer = await startHolder(root, { leaseDuration: 0.4 })
-    peer.child.kill('SIGSTOP')
+    await peer.stop(databasePath(root))
     await until(() => getsIn(other), 'the lease ends')
     const { fence, ...found } = await wake(peer)
     expect(found).toEqual({ code: 'LEASE_LOST', remaining: 0, refusal: 'FENCED' })
@@ -258,7 +258,7 @@ describe('a stopped process', () => {
   test('finds its lease lost if nobody has', async () => {
     const root = makeWorkspace()
     const peer = await startHolder(root, { leaseDuration: 0.3 })
-    peer.child.kill('SIGSTOP')
+    await peer.stop(databasePath(root))
     await sleep(500)
     const { fence: _, ...found } = await wake(peer)
     expect(found).toEqual({ code: 'LEASE_LOST', remaining: 0, refusal: 'none' })
@@ -277,7 +277,7 @@ describe('a database that another process has locked', () => {
           db.exec('COMMIT')
           db.close()
         },
-        { path: join(root, 'state', 'orchestrator.db'), ms },
+        { path: databasePath(root), ms },
       )
   }
 
@@ -311,19 +311,16 @@ describe('advance', () => {
     const [manager, other] = [openLeases(root), openLeases(root)]
     const first = await manager.hold('T', 'SPEC')
     const peer = await Peer.start()
-    const watching = peer.run(
-      async ({ Database, sleep, kept }, path) => {
-        const db = new Database(path, { readonly: true })
-        const count = db.prepare('SELECT count(*) FROM phase_leases').pluck()
-        const counts = new Set<unknown>()
-        for (let i = 0; !kept.done; i++) {
-          counts.add(count.get())
-          if (i % 100 === 0) await sleep(0)
-        }
-        return [...counts]
-      },
-      join(root, 'state', 'orchestrator.db'),
-    )
+    const watching = peer.run(async ({ Database, sleep, kept }, path) => {
+      const db = new Database(path, { readonly: true })
+      const count = db.prepare('SELECT count(*) FROM phase_leases').pluck()
+      const counts = new Set<unknown>()
+      for (let i = 0; !kept.done; i++) {
+        counts.add(count.get())
+        if (i % 100 === 0) await sleep(0)
+      }
+      return [...counts]
+    }, databasePath(root))
     let lease = first
     for (let i = 0; i < 100; i++) lease = await lease.advance(i % 2 === 0 ? 'PLAN' : 'SPEC')
     lease = await lease.advance('PLAN')

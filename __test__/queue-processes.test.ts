@@ -5,7 +5,7 @@ import { LeaseError, type PhaseLeaseManager } from '../index.js'
 import { Peer, type PeerContext } from './helpers/peer.js'
 import { HELD } from './helpers/shapes.js'
 import { sleep, until } from './helpers/wait.js'
-import { makeWorkspace, openDatabase, openLeases } from './helpers/workspace.js'
+import { databasePath, makeWorkspace, openDatabase, openLeases } from './helpers/workspace.js'
 
 interface Queuer {
   root: string
@@ -120,6 +120,43 @@ describe('the queue', () => {
     expect(places(root)).toBe(0)
   })
 
+  describe('while another process has the database locked', () => {
+    const lock = ({ Database }: PeerContext, { path, ms }: { path: string; ms: number }) => {
+      const db = new Database(path)
+      db.exec('BEGIN IMMEDIATE')
+      setTimeout(() => db.close(), ms)
+    }
+
+    test('who cancels is answered, and loses its place afterwards', async () => {
+      const root = makeWorkspace()
+      const manager = openLeases(root)
+      const peer = await Peer.start()
+      await manager.hold('T', 'SPEC')
+      const controller = new AbortController()
+      const outcome = openLeases(root)
+        .hold('T', 'SPEC', { waitMs: 60_000, signal: controller.signal })
+        .catch((error: unknown) => error)
+      await until(async () => (await waiters(manager)) === 1, 'it waits')
+      await peer.run(lock, { path: databasePath(root), ms: 400 })
+      controller.abort('no longer')
+      expect(await outcome).toBe('no longer')
+      await until(async () => (await waiters(manager)) === 0, 'its place is given up')
+    })
+
+    test('who has waited long enough is told who holds the lease', async () => {
+      const root = makeWorkspace()
+      const manager = openLeases(root, { agentId: 'holder' })
+      const peer = await Peer.start()
+      await manager.hold('T', 'SPEC')
+      const outcome = openLeases(root).hold('T', 'SPEC', { waitMs: 200 })
+      const refused = expect(outcome).rejects.toMatchObject({ code: 'LEASE_HELD' })
+      await until(async () => (await waiters(manager)) === 1, 'it waits')
+      await peer.run(lock, { path: databasePath(root), ms: 350 })
+      await refused
+      await until(() => places(root) === 0, 'its place is given up')
+    })
+  })
+
   test('who closes its manager loses its place', async () => {
     const root = makeWorkspace()
     const holder = openLeases(root)
@@ -153,7 +190,7 @@ describe('the queue', () => {
     const head = await Peer.start()
     await manager.acquireLease('T', 'SPEC')
     await queue(head, manager, { root, agentId: 'head' })
-    head.child.kill('SIGSTOP')
+    await head.stop(databasePath(root))
     // One right after the other, in the thread that makes this manager's calls.
     const released = manager.releaseLease('T', 'SPEC')
     const refused = manager.acquireLease('T', 'SPEC')
@@ -173,10 +210,14 @@ describe('the queue', () => {
 
   test('a lease that ends goes to the waiter, though nobody releases it', async () => {
     const root = makeWorkspace()
-    const holder = openLeases(root, { agentId: 'holder', leaseDuration: 0.5 })
-    const waiter = await Peer.start()
-    await holder.acquireLease('T', 'SPEC')
-    await queue(waiter, holder, { root, agentId: 'waiter' })
+    const manager = openLeases(root)
+    const [holder, waiter] = (await Peer.startMany(2)) as [Peer, Peer]
+    await holder.run(async ({ driftlock, kept }, root: string) => {
+      kept.manager = new driftlock.PhaseLeaseManager(root, { leaseDuration: 1.5 })
+      await kept.manager.acquireLease('T', 'SPEC')
+    }, root)
+    await queue(waiter, manager, { root, agentId: 'waiter' })
+    await holder.kill()
     await until(() => order(root)[0] === 'waiter', 'the waiter gets in')
   })
 

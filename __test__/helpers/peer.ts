@@ -1,8 +1,9 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import type BetterSqlite3 from 'better-sqlite3'
+import Database from 'better-sqlite3'
 import { onTestFinished } from 'vitest'
+import { sleep } from './wait.js'
 
 export const packageEntry = join(__dirname, '..', '..', 'index.js')
 const sqliteEntry = createRequire(__filename).resolve('better-sqlite3')
@@ -10,7 +11,7 @@ const peerScript = join(__dirname, 'peer.mjs')
 
 export interface PeerContext {
   driftlock: typeof import('../../index.js')
-  Database: typeof BetterSqlite3
+  Database: typeof Database
   require: NodeRequire
   // biome-ignore lint/suspicious/noExplicitAny: what one function of a test leaves for the next
   kept: Record<string, any>
@@ -82,6 +83,23 @@ export class Peer {
   async kill(): Promise<void> {
     if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill('SIGKILL')
     await this.exited
+  }
+
+  /** Stops the process, at a moment when it doesn't have this database locked. */
+  async stop(path: string): Promise<void> {
+    const db = new Database(path, { timeout: 0 })
+    for (;;) {
+      this.child.kill('SIGSTOP')
+      await sleep(5)
+      try {
+        db.exec('BEGIN IMMEDIATE; ROLLBACK')
+        break
+      } catch {
+        this.child.kill('SIGCONT')
+        await sleep(5)
+      }
+    }
+    db.close()
   }
 
   get pid(): number {

@@ -30,6 +30,8 @@ const FULL_LOOK: Duration = Duration::from_millis(20);
 const DEATH_LOOK: Duration = Duration::from_millis(50);
 /// How many times as long as a look it rests after it.
 const REST: u32 = 100;
+/// For how long after its time a claim whose last try finds the database locked is tried again.
+const LAST_TRIES: Duration = Duration::from_millis(500);
 /// How long the thread stays when nobody waits.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -56,6 +58,8 @@ pub(super) struct WaitingRoom {
 struct Inside {
     waiters: BTreeMap<i64, Waiter>,
     cancelled: Vec<Ticket>,
+    /// Places of waiters that have been answered, which couldn't be given up yet.
+    left: Vec<Ticket>,
     /// Somebody of this process has changed something.
     is_nudged: bool,
     has_thread: bool,
@@ -143,7 +147,7 @@ impl WaitingRoom {
             let _ = catch_unwind(AssertUnwindSafe(|| self.look(&mut memory, database)));
             let mut rest = TICK.max(began.elapsed() * REST);
             let mut inside = self.lock();
-            if inside.waiters.is_empty() {
+            if inside.waiters.is_empty() && inside.left.is_empty() {
                 rest = LINGER;
                 if idle_since.get_or_insert_with(Instant::now).elapsed() > LINGER {
                     inside.has_thread = false;
@@ -167,11 +171,13 @@ impl WaitingRoom {
             let waiters = std::mem::take(&mut self.lock().waiters);
             return waiters.into_values().for_each(|waiter| (waiter.answer)(Err(Error::Closed)));
         };
+        let left = std::mem::take(&mut self.lock().left);
+        left.into_iter().for_each(|ticket| self.leave(&database, ticket));
         let cancelled = std::mem::take(&mut self.lock().cancelled);
         for ticket in cancelled {
             let waiter = self.lock().waiters.remove(&ticket.0);
             if let Some(waiter) = waiter {
-                give_up(&database, ticket);
+                self.leave(&database, ticket);
                 (waiter.answer)(Err(Error::Cancelled));
             }
         }
@@ -255,17 +261,27 @@ impl WaitingRoom {
                 Err(Error::LeaseHeld { task: key.task, phase: key.phase, holder })
             }
             Ok(Claimed::NothingToGiveUp) => Err(claims::nothing_to_give_up(&waiter.claim)),
-            Ok(Claimed::Refused { .. }) | Err(Error::DatabaseLocked) if !is_last => {
+            Ok(Claimed::Refused { .. }) => {
                 self.lock().waiters.insert(ticket.0, waiter);
                 return;
             }
-            Ok(Claimed::Refused { .. }) => Err(Error::DatabaseLocked),
+            Err(Error::DatabaseLocked) if !is_last || waiter.until.elapsed() < LAST_TRIES => {
+                self.lock().waiters.insert(ticket.0, waiter);
+                return;
+            }
             Err(error) => Err(error),
         };
         if result.is_err() {
-            give_up(database, ticket);
+            self.leave(database, ticket);
         }
         (waiter.answer)(result);
+    }
+
+    /// Gives up a place, later if it can't be done now.
+    fn leave(&self, database: &Database, ticket: Ticket) {
+        if !give_up(database, ticket) {
+            self.lock().left.push(ticket);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -300,15 +316,17 @@ fn attempt(
     answer.map_err(|failure| failure.at(database.path()))
 }
 
-/// Gives up a place. If that can't be done, it is over with its time, or with this process.
-fn give_up(database: &Database, ticket: Ticket) {
+/// Gives up a place, unless the database stays locked; says whether it did. Otherwise it is over with its time, or with
+/// this process.
+fn give_up(database: &Database, ticket: Ticket) -> bool {
     for _ in 0..20 {
-        let Ok(writer) = database.writer() else { return };
+        let Ok(writer) = database.writer() else { return true };
         match queue::leave(&writer, ticket) {
             Err(Failure::Busy) => {}
-            _ => return,
+            _ => return true,
         }
         drop(writer);
         std::thread::sleep(TICK);
     }
+    false
 }
