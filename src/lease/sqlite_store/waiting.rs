@@ -172,7 +172,9 @@ impl WaitingRoom {
             return waiters.into_values().for_each(|waiter| (waiter.answer)(Err(Error::Closed)));
         };
         let left = std::mem::take(&mut self.lock().left);
-        left.into_iter().for_each(|ticket| self.leave(&database, ticket));
+        for ticket in left {
+            self.leave(&database, ticket);
+        }
         let cancelled = std::mem::take(&mut self.lock().cancelled);
         for ticket in cancelled {
             let waiter = self.lock().waiters.remove(&ticket.0);
