@@ -10,8 +10,15 @@ const asyncDispose = Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')
 /** @param {typeof import('./binding.js')} binding */
 function extendLeases(binding, LeaseError) {
   const { PhaseLeaseManager } = binding
-  /** The leases of this thread that are held, for its orderly end. */
-  const held = new Set()
+  /** The leases of this thread that are held, by manager, for its orderly end. */
+  const held = new Map()
+
+  const remember = (manager, lease) => held.set(manager, (held.get(manager) ?? new Set()).add(lease))
+  const forget = (manager, lease) => {
+    const leases = held.get(manager)
+    leases?.delete(lease)
+    if (leases?.size === 0) held.delete(manager)
+  }
   let releasesAtExit = false
 
   class HeldLease {
@@ -30,7 +37,7 @@ function extendLeases(binding, LeaseError) {
         token: binding.__holdToken(native),
         leaseId: this.leaseId,
       })
-      held.add(this)
+      remember(manager, this)
       releaseAtExit()
     }
 
@@ -60,13 +67,13 @@ function extendLeases(binding, LeaseError) {
 
     async release() {
       const released = await binding.__holdRelease(this.#native)
-      held.delete(this)
+      forget(this.#manager, this)
       return released
     }
 
     async advance(phase, options) {
       const [next] = await hold(this.#manager, [{ taskId: this.taskId, phase }], options, this.#native)
-      held.delete(this)
+      forget(this.#manager, this)
       return next
     }
 
@@ -75,7 +82,7 @@ function extendLeases(binding, LeaseError) {
     }
 
     __lose(error) {
-      held.delete(this)
+      forget(this.#manager, this)
       this.#controller.abort(error)
     }
 
@@ -109,7 +116,7 @@ function extendLeases(binding, LeaseError) {
     if (releasesAtExit) return
     releasesAtExit = true
     process.once('exit', () => {
-      for (const lease of held) lease.__releaseAtExit()
+      for (const leases of held.values()) for (const lease of leases) lease.__releaseAtExit()
     })
   }
 
@@ -174,7 +181,7 @@ function extendLeases(binding, LeaseError) {
     events.get(manager)?.emit(kind, { kind, taskId, phase, holder, expiresIn })
   }
 
-  const { acquireLease, advanceLease } = PhaseLeaseManager.prototype
+  const { acquireLease, advanceLease, close } = PhaseLeaseManager.prototype
 
   /** Has the manager tell of what is refused by an answer. */
   function watchAnswers(manager) {
@@ -197,6 +204,11 @@ function extendLeases(binding, LeaseError) {
 
     async holdMany(keys, options) {
       return new HeldLeases(await hold(this, keys, options))
+    },
+
+    close() {
+      close.call(this)
+      held.delete(this)
     },
 
     on(event, listener) {
