@@ -1,5 +1,10 @@
 /// <reference lib="esnext.disposable" />
 
+declare global {
+  /** Declared by `@types/node` or the library `dom`; where neither is used, its members are not known. */
+  interface AbortSignal {}
+}
+
 /** A phase of a task. At run time any string is a phase; one that is not listed here is of severity `medium`. */
 export type WorkPhase =
   | 'STRATEGIZE'

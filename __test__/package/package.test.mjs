@@ -15,7 +15,16 @@ const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 
 describe('what is packed', () => {
   test('the package holds its interface, its loader and its texts', () => {
-    const expected = ['CHANGELOG.md', 'LICENSE', 'README.md', 'binding.js', 'index.d.ts', 'index.js', 'package.json']
+    const expected = [
+      'CHANGELOG.md',
+      'LICENSE',
+      'README.md',
+      'binding.js',
+      'index.d.ts',
+      'index.js',
+      'leases.js',
+      'package.json',
+    ]
     assert.deepStrictEqual(contents(main), expected)
   })
 
@@ -78,7 +87,7 @@ describe('what is installed', () => {
   })
 
   test('everything works', async () => {
-    assert.match(await node('smoke.mjs'), /^6 passed, 0 failed$/m)
+    assert.match(await node('smoke.mjs'), /^7 passed, 0 failed$/m)
   })
 
   test('a missing binary is told with what to do', async () => {

@@ -26,6 +26,25 @@ await check('leases', async () => {
   b.close()
 })
 
+await check('held leases', async () => {
+  const [a, b] = ['a', 'b'].map(
+    (agentId) => new driftlock.PhaseLeaseManager(workspace, { agentId, leaseDuration: 0.5 }),
+  )
+  const lease = await a.hold('T-2', 'PLAN')
+  const waiting = b.hold('T-2', 'PLAN', { waitMs: 10_000 })
+  await new Promise((resolve) => setTimeout(resolve, 800))
+  assert.strictEqual(lease.signal.aborted, false)
+  assert.strictEqual(await lease.release(), true)
+  const next = await waiting
+  const path = join(workspace, 'fenced')
+  await driftlock.fencedWriteFile(path, 'new', next.fence)
+  await assert.rejects(driftlock.fencedWriteFile(path, 'old', lease.fence), { code: 'FENCED' })
+  assert.strictEqual(readFileSync(path, 'utf8'), 'new')
+  await next[Symbol.asyncDispose]()
+  a.close()
+  b.close()
+})
+
 await check('attestations', async () => {
   const manager = new driftlock.PromptAttestationManager(workspace)
   await manager.initialize()

@@ -5,9 +5,14 @@ import {
   type BaselineUpdateOptions,
   type DriftAnalysis,
   DriftlockError,
+  type Fence,
   FileLockError,
+  fencedWriteFile,
+  type HeldLease,
+  type HeldLeases,
   type LeaseAcquisitionResult,
   LeaseError,
+  type LeaseListing,
   type LeaseRenewalResult,
   type LeaseStats,
   type LedgerEntry,
@@ -45,6 +50,18 @@ export async function leases(root: string): Promise<string[]> {
   manager.close()
   const holder: string | undefined = taken.holder ?? taken.reason ?? lease?.lease_id
   return [holder ?? '', `${taken.expiresIn} ${renewed.expiresAt} ${stats.averageHoldTime} ${held} ${released}`]
+}
+
+export async function holds(manager: PhaseLeaseManager): Promise<Fence> {
+  await using lease: HeldLease = await manager.hold('T-1', phase, { waitMs: 1000, maxHoldMs: 60_000 })
+  await using both: HeldLeases = await manager.holdMany([{ taskId: 'T-2', phase }])
+  const next = await lease.advance('REVIEW')
+  manager.on('expiry', ({ agentId, by }) => `${agentId} ${by}`).on('contention', ({ holder }) => holder)
+  const [listed]: LeaseListing[] = await manager.listLeases()
+  await manager.checkFence(next.fence)
+  await fencedWriteFile('file', new Uint8Array(1), both.leases[0]?.fence ?? next.fence)
+  await manager.forceRelease('T-1', phase, { by: 'me', reason: `${listed?.pid} ${listed?.waiters}` })
+  return next.fence
 }
 
 export async function attestations(root: string, spec: PromptSpec): Promise<PromptAttestation[]> {
