@@ -3,6 +3,7 @@
 
 pub mod attestation;
 pub mod backoff;
+pub mod budget;
 pub mod clock;
 pub mod digest;
 pub mod durability;

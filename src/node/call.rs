@@ -7,8 +7,8 @@ use std::time::Duration;
 use napi::bindgen_prelude::{JsValue, PromiseRaw, ToNapiValue};
 use napi::{Env, JsDeferred};
 
-use super::budget;
 use super::errors::{Family, to_js};
+use crate::budget;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 

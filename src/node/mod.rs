@@ -13,7 +13,6 @@
 
 mod arguments;
 pub mod attestations;
-mod budget;
 mod call;
 pub mod errors;
 pub mod fenced_writes;

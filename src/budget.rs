@@ -19,7 +19,7 @@ thread_local! {
 }
 
 /// Does the work unless the budget is used up.
-pub(super) fn spend<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub fn spend<T>(work: impl FnOnce() -> T) -> Option<T> {
     let (spent, last) = SPENT.get();
     let start = Instant::now();
     // Time that went by between calls was the application's own, or the event loop has turned.
@@ -34,7 +34,7 @@ pub(super) fn spend<T>(work: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Tells that the event loop has turned.
-pub(super) fn renew() {
+pub fn renew() {
     SPENT.set((Duration::ZERO, None));
 }
 
@@ -47,7 +47,8 @@ mod tests {
         renew();
         let work = || std::thread::sleep(LONGEST_CALL);
         let done = (0..100).filter(|_| spend(work).is_some()).count();
-        assert_eq!(done, 20);
+        // The time between the calls is given back.
+        assert!((20..=22).contains(&done), "{done}");
         renew();
         assert!(spend(work).is_some());
     }
