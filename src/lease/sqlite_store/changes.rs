@@ -1,5 +1,7 @@
 //! The operations that write. Each is one try on the writing connection: done as a whole, or not at all.
 
+use std::sync::Arc;
+
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Rows, params};
 use uuid::Uuid;
@@ -9,7 +11,7 @@ use super::events;
 use super::queue;
 use super::statistics::Figures;
 use super::term::{NewTerm, Now, Term, term_columns};
-use super::tokens;
+use super::tokens::Taken;
 use super::upkeep::Upkeep;
 use super::values::{Bound, text};
 use crate::clock::iso_timestamp;
@@ -54,7 +56,7 @@ pub(super) struct Granting<'a> {
     pub(super) durability: Durability,
     /// The name of this process's presence.
     pub(super) process: &'a str,
-    pub(super) upkeep: &'a Upkeep,
+    pub(super) upkeep: &'a Arc<Upkeep>,
 }
 
 /// Grants the lease unless it is held.
@@ -109,13 +111,12 @@ pub(super) fn acquire(
         }
         Found::Nothing => None,
     };
-    let sequence = tokens::read(writer, now.boot_id)?;
-    if !upkeep.tokens.can_take(sequence, now.boot_id) {
+    let Some(taken) = upkeep.tokens.take(writer, now.boot_id, 1)? else {
         return Ok(Attempt::NeedsTokens);
-    }
-    let lease = grant(writer, key, terms, sequence.next, ended.is_some(), granting)?;
-    let counted = ended.map(Figures::hold).unwrap_or_default();
-    store_counts(writer, sequence.next + 1, counted, upkeep, transaction)?;
+    };
+    let lease = grant(writer, key, terms, taken.first, ended.is_some(), granting)?;
+    commit(writer, transaction, taken, upkeep)?;
+    upkeep.count(ended.map(Figures::hold).unwrap_or_default());
     Ok(Attempt::Answer(Acquisition::Acquired(lease)))
 }
 
@@ -136,24 +137,28 @@ fn find(rows: &mut Rows<'_>, now: Now<'_>) -> Result<Found, Failure> {
     })
 }
 
-/// Commits, with the token that comes next and with what there is to count.
-pub(super) fn store_counts(
+/// Commits. A transaction that has to write down where the tokens go on takes with it what there is to count.
+pub(super) fn commit(
     writer: &Connection,
-    next_token: i64,
-    counted: Figures,
-    upkeep: &Upkeep,
     transaction: WriteTransaction<'_>,
+    taken: Taken,
+    upkeep: &Upkeep,
 ) -> Result<(), Failure> {
-    let pending = upkeep.pending.figures();
-    let [contention_events, finished_holds, finished_hold_ms] = pending.plus(counted).columns();
-    writer
-        .prepare_cached(
-            "UPDATE phase_lease_meta SET next_token = ?1, contention_events = contention_events + ?2,
-             finished_holds = finished_holds + ?3, finished_hold_ms = finished_hold_ms + ?4 WHERE id = 1",
-        )?
-        .execute(params![next_token, contention_events, finished_holds, finished_hold_ms])?;
-    transaction.commit()?;
-    upkeep.pending.subtract(pending);
+    if let Some(next_token) = taken.stored {
+        let pending = upkeep.pending.figures();
+        let [contention_events, finished_holds, finished_hold_ms] = pending.columns();
+        writer
+            .prepare_cached(
+                "UPDATE phase_lease_meta SET next_token = ?1, contention_events = contention_events + ?2,
+                 finished_holds = finished_holds + ?3, finished_hold_ms = finished_hold_ms + ?4 WHERE id = 1",
+            )?
+            .execute(params![next_token, contention_events, finished_holds, finished_hold_ms])?;
+        transaction.commit()?;
+        upkeep.pending.subtract(pending);
+    } else {
+        transaction.commit()?;
+    }
+    upkeep.tokens.keep(taken);
     Ok(())
 }
 

@@ -7,7 +7,6 @@ use super::events;
 use super::queue;
 use super::statistics::Figures;
 use super::term::{NewTerm, Now, Term, term_columns};
-use super::tokens;
 use super::values::{Bound, text};
 use crate::error::Error;
 use crate::lease::claim::{Claim, Claimed, EventKind, OwnedKey, Ticket};
@@ -85,7 +84,12 @@ pub(super) fn claim(
             }
         }
     }
-    let mut sequence = tokens::read(writer, now.boot_id)?;
+    let wanted = vacancies.iter().filter(|vacancy| !matches!(vacancy, Vacancy::Own(_))).count();
+    let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
+    let Some(taken) = granting.upkeep.tokens.take(writer, now.boot_id, wanted)? else {
+        return Ok(Attempt::NeedsTokens);
+    };
+    let mut token = taken.first;
     let mut counted = Figures::default();
     if let Some((key, _)) = &claim.instead_of {
         counted = counted.plus(changes::end(writer, key.as_key(), now)?);
@@ -96,24 +100,22 @@ pub(super) fn claim(
             leases.push(prolong(writer, claim, lease, process, now)?);
             continue;
         }
-        if !granting.upkeep.tokens.can_take(sequence, now.boot_id) {
-            return Ok(Attempt::NeedsTokens);
-        }
-        let replaces = if let Vacancy::Over { kind, agent, token, held_ms } = vacancy {
+        let replaces = if let Vacancy::Over { kind, agent, token: old_token, held_ms } = vacancy {
             counted = counted.plus(Figures::hold(held_ms));
-            events::record(writer, kind, key.as_key(), &agent, token, Some(&claim.holder), None, now)?;
+            events::record(writer, kind, key.as_key(), &agent, old_token, Some(&claim.holder), None, now)?;
             true
         } else {
             false
         };
-        leases.push(changes::grant(writer, key.as_key(), claim.terms(), sequence.next, replaces, granting)?);
-        sequence.next += 1;
+        leases.push(changes::grant(writer, key.as_key(), claim.terms(), token, replaces, granting)?);
+        token += 1;
         queue::mark_taken(writer, key.as_key())?;
     }
     if let Some(ticket) = ticket {
         queue::leave(writer, ticket)?;
     }
-    changes::store_counts(writer, sequence.next, counted, granting.upkeep, transaction)?;
+    changes::commit(writer, transaction, taken, granting.upkeep)?;
+    granting.upkeep.count(counted);
     Ok(Attempt::Answer(Claimed::Granted(leases)))
 }
 

@@ -130,7 +130,7 @@ impl SqliteLeaseStore {
         Ok(presence)
     }
 
-    fn granting<'a>(&'a self, presence: &'a Presence, upkeep: &'a Upkeep) -> Granting<'a> {
+    fn granting<'a>(&'a self, presence: &'a Presence, upkeep: &'a Arc<Upkeep>) -> Granting<'a> {
         Granting { now: self.now(), durability: self.durability, process: presence.name(), upkeep }
     }
 

@@ -293,7 +293,7 @@ impl WaitingRoom {
 
 fn attempt(
     database: &Arc<Database>,
-    upkeep: &Upkeep,
+    upkeep: &Arc<Upkeep>,
     ticket: Ticket,
     waiter: &Waiter,
     dead: &[String],
