@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::claims::is_held_by;
 use super::events;
 use super::queue;
-use super::statistics::Figures;
+use super::statistics::{self, Figure, Figures};
 use super::term::{NewTerm, Now, Term, term_columns};
 use super::tokens::Taken;
 use super::upkeep::Upkeep;
@@ -85,6 +85,21 @@ pub(super) fn acquire(
     if let Found::Live { holder, remaining_ms } = found {
         return Ok(Attempt::Answer(Acquisition::Held { holder, remaining_ms }));
     }
+    // The row alone, as a transaction of its own, where nothing else is to be written.
+    if durability == Durability::Process
+        && matches!(found, Found::Nothing)
+        && let Some(taken) = upkeep.tokens.take_set_aside(writer, now.boot_id, 1)?
+    {
+        match grant(writer, key, terms, taken.first, false, granting) {
+            Ok(lease) => {
+                upkeep.tokens.keep(taken);
+                upkeep.count(Figures::one(Figure::Acquired));
+                return Ok(Attempt::Answer(Acquisition::Acquired(lease)));
+            }
+            Err(Failure::Busy) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
     let transaction = match WriteTransaction::begin(writer, durability) {
         Ok(transaction) => {
             drop(rows);
@@ -116,7 +131,8 @@ pub(super) fn acquire(
     };
     let lease = grant(writer, key, terms, taken.first, ended.is_some(), granting)?;
     commit(writer, transaction, taken, upkeep)?;
-    upkeep.count(ended.map(Figures::hold).unwrap_or_default());
+    let taken_over = |ms| Figures::hold(ms).plus(Figures::one(Figure::TakeoversExpired));
+    upkeep.count(Figures::one(Figure::Acquired).plus(ended.map(taken_over).unwrap_or_default()));
     Ok(Attempt::Answer(Acquisition::Acquired(lease)))
 }
 
@@ -146,13 +162,7 @@ pub(super) fn commit(
 ) -> Result<(), Failure> {
     if let Some(next_token) = taken.stored {
         let pending = upkeep.pending.figures();
-        let [contention_events, finished_holds, finished_hold_ms] = pending.columns();
-        writer
-            .prepare_cached(
-                "UPDATE phase_lease_meta SET next_token = ?1, contention_events = contention_events + ?2,
-                 finished_holds = finished_holds + ?3, finished_hold_ms = finished_hold_ms + ?4 WHERE id = 1",
-            )?
-            .execute(params![next_token, contention_events, finished_holds, finished_hold_ms])?;
+        statistics::store(writer, pending, Some(next_token))?;
         transaction.commit()?;
         upkeep.pending.subtract(pending);
     } else {

@@ -61,6 +61,14 @@ struct Reserve {
     boot_id: Option<String>,
 }
 
+impl Reserve {
+    fn take(self, count: i64) -> Option<Taken> {
+        let first = self.next;
+        let left = Self { next: first + count, ..self };
+        (left.next <= left.end).then_some(Taken { first, stored: None, left })
+    }
+}
+
 /// Tokens for the leases of one transaction.
 #[derive(Debug)]
 pub(super) struct Taken {
@@ -92,34 +100,40 @@ impl TokenSource {
         boot_id: Option<&str>,
         count: i64,
     ) -> Result<Option<Taken>, Failure> {
-        let data_version =
-            writer.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get::<_, i64>(0))?;
-        let known = self.lock().clone();
-        let known = known
-            .filter(|reserve| reserve.data_version == data_version && reserve.boot_id.as_deref() == boot_id);
-        if let Some(reserve) = &known
-            && reserve.end - reserve.next >= count
-        {
-            let first = reserve.next;
-            return Ok(Some(Taken {
-                first,
-                stored: None,
-                left: Reserve { next: first + count, ..reserve.clone() },
-            }));
+        let data_version = data_version(writer)?;
+        let valid = self.valid(data_version, boot_id);
+        let last_size = valid.as_ref().map(|reserve| reserve.size);
+        if let Some(taken) = valid.and_then(|reserve| reserve.take(count)) {
+            return Ok(Some(taken));
         }
         let sequence = read(writer, boot_id)?;
-        let size = known.map_or(1, |reserve| (reserve.size * 2).min(SET_ASIDE)).max(count);
-        let end = (sequence.next + size).min(sequence.ceiling);
-        if !self.is_started(sequence.is_of_this_boot, boot_id) || end - sequence.next < count {
+        let size = last_size.map_or(1, |size| (size * 2).min(SET_ASIDE)).max(count);
+        let next = sequence.next;
+        let end = (next + size).min(sequence.ceiling);
+        if !self.is_started(sequence.is_of_this_boot, boot_id) || end - next < count {
             return Ok(None);
         }
         let boot_id = boot_id.map(str::to_owned);
-        let next = sequence.next + count;
-        Ok(Some(Taken {
-            first: sequence.next,
-            stored: Some(end),
-            left: Reserve { next, end, size, data_version, boot_id },
-        }))
+        let reserve = Reserve { next, end, size, data_version, boot_id };
+        Ok(reserve.take(count).map(|taken| Taken { stored: Some(end), ..taken }))
+    }
+
+    /// The next `count` of the tokens that this process has set aside. For whoever reads a snapshot and commits only if
+    /// that is still the newest one.
+    pub(super) fn take_set_aside(
+        &self,
+        writer: &Connection,
+        boot_id: Option<&str>,
+        count: i64,
+    ) -> Result<Option<Taken>, Failure> {
+        Ok(self.valid(data_version(writer)?, boot_id).and_then(|reserve| reserve.take(count)))
+    }
+
+    fn valid(&self, data_version: i64, boot_id: Option<&str>) -> Option<Reserve> {
+        let known = self.lock();
+        let reserve = known.as_ref()?;
+        let is_valid = reserve.data_version == data_version && reserve.boot_id.as_deref() == boot_id;
+        is_valid.then(|| reserve.clone())
     }
 
     /// To be called once the transaction that took the tokens is committed, with the writer still held.
@@ -155,6 +169,11 @@ impl TokenSource {
             None => self.has_own_range.load(Ordering::Relaxed),
         }
     }
+}
+
+/// Which changes whenever another connection has committed something since this one looked.
+fn data_version(connection: &Connection) -> Result<i64, Failure> {
+    Ok(connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?)
 }
 
 /// The sequence as it is now.
