@@ -1,12 +1,14 @@
 //! Answering a call with a promise: at once if the work can be done in the call, else from a lane.
 
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{JsValue, PromiseRaw, ToNapiValue};
-use napi::{Env, JsDeferred};
+use napi::Env;
+use napi::bindgen_prelude::{PromiseRaw, ToNapiValue};
 
+use super::deliveries::Deferred;
 use super::errors::{Family, to_js};
 use crate::budget;
 use crate::error::{Error, Result};
@@ -14,18 +16,16 @@ use crate::lane::Lane;
 
 /// A promise that has been given to JavaScript and not been kept yet.
 pub(super) struct Pending<T: ToNapiValue + Send + 'static> {
-    deferred: Option<JsDeferred<T, Settle<T>>>,
+    deferred: Option<Deferred>,
     family: Family,
+    answer: PhantomData<fn(T)>,
 }
-
-type Settle<T> = Box<dyn FnOnce(Env) -> napi::Result<T>>;
 
 impl<T: ToNapiValue + Send + 'static> Pending<T> {
     /// A new promise.
-    pub(super) fn new(env: &Env, family: Family) -> napi::Result<(Self, PromiseRaw<'_, T>)> {
-        let (deferred, promise) = env.create_deferred()?;
-        let promise = PromiseRaw::new(env.raw(), promise.raw());
-        Ok((Self { deferred: Some(deferred), family }, promise))
+    pub(super) fn new<'env>(env: &Env, family: Family) -> napi::Result<(Self, PromiseRaw<'env, T>)> {
+        let (deferred, promise) = Deferred::new(env)?;
+        Ok((Self { deferred: Some(deferred), family, answer: PhantomData }, promise))
     }
 
     /// Keeps the promise, from any thread. `undelivered` is called if JavaScript has ended meanwhile.
@@ -37,11 +37,11 @@ impl<T: ToNapiValue + Send + 'static> Pending<T> {
         let Some(deferred) = self.deferred.take() else { return };
         let family = self.family;
         let delivery = Delivery(Some(Box::new(undelivered)));
-        deferred.resolve(Box::new(move |env| {
+        deferred.settle(move |env| {
             delivery.arrived();
             budget::renew();
-            result.map_err(|error| to_js(&env, family, &error))
-        }));
+            result.map_err(|error| to_js(env, family, &error))
+        });
     }
 
     /// Keeps the promise, from any thread.
@@ -52,8 +52,8 @@ impl<T: ToNapiValue + Send + 'static> Pending<T> {
 
 impl<T: ToNapiValue + Send + 'static> Drop for Pending<T> {
     fn drop(&mut self) {
-        if let Some(deferred) = self.deferred.take() {
-            let pending = Self { deferred: Some(deferred), family: self.family };
+        if self.deferred.is_some() {
+            let pending = Self { deferred: self.deferred.take(), family: self.family, answer: PhantomData };
             pending.settle(Err(Arc::new(Error::Defect("an operation ended without an answer".to_owned()))));
         }
     }

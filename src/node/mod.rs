@@ -14,6 +14,7 @@
 mod arguments;
 pub mod attestations;
 mod call;
+mod deliveries;
 pub mod errors;
 pub mod fenced_writes;
 mod fences;
