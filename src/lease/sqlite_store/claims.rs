@@ -86,10 +86,10 @@ pub(super) fn claim(
     }
     let wanted = vacancies.iter().filter(|vacancy| !matches!(vacancy, Vacancy::Own(_))).count();
     let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
-    let Some(taken) = granting.upkeep.tokens.take(writer, now.boot_id, wanted)? else {
+    let Some(tokens) = granting.upkeep.tokens.take(writer, now.boot_id, wanted)? else {
         return Ok(Attempt::NeedsTokens);
     };
-    let mut token = taken.first;
+    let mut token = tokens.first;
     let mut counted = Figures::of(Figure::Acquired, claim.keys.len() as u64);
     if let Some((key, _)) = &claim.instead_of {
         counted = counted.plus(changes::end(writer, key.as_key(), now)?);
@@ -118,7 +118,7 @@ pub(super) fn claim(
     if let Some(ticket) = ticket {
         queue::leave(writer, ticket)?;
     }
-    changes::commit(writer, transaction, taken, granting.upkeep)?;
+    changes::commit(writer, transaction, tokens, granting.upkeep)?;
     granting.upkeep.count(counted);
     Ok(Attempt::Answer(Claimed::Granted(leases)))
 }

@@ -278,7 +278,7 @@ mod tests {
         let source = TokenSource::default();
         source.has_own_range.store(true, Ordering::Relaxed);
         let mut written = 0;
-        for token in FIRST_TOKEN..FIRST_TOKEN + 1000 {
+        for token in (FIRST_TOKEN..).take(1000) {
             let taken = source.take(&writer, None, 1).unwrap().unwrap();
             assert_eq!(taken.first, token);
             if let Some(next) = taken.stored {
