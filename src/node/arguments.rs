@@ -23,11 +23,7 @@ pub(super) fn js_text(text: &Text) -> JsText {
 
 /// Reads a string.
 pub(super) fn text(value: Unknown<'_>, argument: &'static str) -> Result<Text> {
-    let wrong = |value| invalid(argument, "a string", value);
-    match kind(&value) {
-        ValueType::String => read_string(&value).ok_or_else(|| wrong(value)),
-        _ => Err(wrong(value)),
-    }
+    read_string(&value).ok_or_else(|| invalid(argument, "a string", value))
 }
 
 /// Reads a string that has at least one character.
@@ -248,9 +244,29 @@ fn kind(value: &Unknown<'_>) -> ValueType {
     value.get_type().unwrap_or(ValueType::Unknown)
 }
 
+/// The string that a value is, if it is one.
+#[allow(
+    unsafe_code,
+    reason = "napi's safe calls for this ask JavaScript five times, and strings are what most calls are made of"
+)]
 fn read_string(value: &Unknown<'_>) -> Option<Text> {
+    /// As long as most strings are.
+    const SHORT: usize = 600;
+    let mut units = [0_u16; SHORT];
+    let mut length = 0;
+    let string = value.value();
+    // SAFETY: the value belongs to the environment of this thread, and no more is written than there is room for.
+    let status = unsafe {
+        sys::napi_get_value_string_utf16(string.env, string.value, units.as_mut_ptr(), SHORT, &raw mut length)
+    };
+    if status != sys::Status::napi_ok {
+        return None;
+    }
+    // One unit is a terminator. If there is no room left, there may be more.
+    if length < SHORT - 1 {
+        return Some(Text::from_utf16(&units[..length]));
+    }
     let units = value.coerce_to_string().and_then(JsString::into_utf16).ok()?;
-    // The last unit is a terminator that is not part of the string.
     let (_, units) = units.as_slice().split_last()?;
     Some(Text::from_utf16(units))
 }
