@@ -5,6 +5,12 @@
  * Open-file-description locks don't. The lock commands of fcntl are turned into their open-file-description forms, all
  * else is passed on.
  *
+ * Whoever begins to read announces in a mark of the log how far: SQLite locks the mark for writing, releases it, and locks
+ * it for reading (walTryBeginRead). The release waits here for the next call: mostly that is the lock for reading, and one
+ * call turns the one lock into the other; before any other call it is made up for. That next call follows within the
+ * same function of SQLite; until then the mark is locked as it was, which keeps others from that mark and from nothing
+ * else. SQLite's own mutex of the shared memory serialises these calls.
+ *
  * A frame of the log is written by one system call instead of two. SQLite writes its header of 24 bytes and then, as
  * the next thing, its page (walWriteOneFrame); the header waits here for the page. The only other headers that it writes
  * are those of frames that it has just read (walRewriteChecksums); no page follows them, and they don't wait. */
@@ -25,7 +31,7 @@
 /* Set once by a kernel that doesn't know the commands; from then on locks are the POSIX ones. */
 static volatile int unsupported;
 
-static int lock(int descriptor, int command, int ofd_command, struct flock *range) {
+static int set_lock(int descriptor, int command, int ofd_command, struct flock *range) {
   if (!unsupported) {
     range->l_pid = 0; /* required, else EINVAL */
     int result = fcntl(descriptor, ofd_command, range);
@@ -37,6 +43,51 @@ static int lock(int descriptor, int command, int ofd_command, struct flock *rang
   return fcntl(descriptor, command, range);
 }
 
+#ifdef __linux__
+
+enum {
+  LOCKED_DESCRIPTORS = 65536,
+  FIRST_MARK = 124, /* WAL_READ_LOCK(1) to (4), at the bytes of the -shm file from UNIX_SHM_BASE on */
+  LAST_MARK = 127,
+  WAITS = 128
+};
+
+/* For each descriptor the mark that its last call has locked for writing, with WAITS if it has been released since and
+ * the release waits. */
+static unsigned char marks[LOCKED_DESCRIPTORS];
+
+static int lock(int descriptor, int command, int ofd_command, struct flock *range) {
+  if (unsupported || ofd_command != F_OFD_SETLK || descriptor < 0 || descriptor >= LOCKED_DESCRIPTORS) {
+    return set_lock(descriptor, command, ofd_command, range);
+  }
+  int is_mark = range->l_len == 1 && range->l_start >= FIRST_MARK && range->l_start <= LAST_MARK;
+  int mark = is_mark ? (int)range->l_start : 0;
+  int last = marks[descriptor];
+  if (mark && last == mark && range->l_type == F_UNLCK) {
+    marks[descriptor] = mark | WAITS;
+    return 0;
+  }
+  marks[descriptor] = 0;
+  int becomes_shared = mark && last == (mark | WAITS) && range->l_type == F_RDLCK;
+  struct flock release = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = last & ~WAITS, .l_len = 1};
+  if ((last & WAITS) && !becomes_shared) {
+    set_lock(descriptor, F_SETLK, F_OFD_SETLK, &release);
+  }
+  int result = set_lock(descriptor, command, ofd_command, range);
+  if (result == -1 && becomes_shared) {
+    int reason = errno;
+    set_lock(descriptor, F_SETLK, F_OFD_SETLK, &release);
+    errno = reason;
+  }
+  if (result != -1 && mark && range->l_type == F_WRLCK) {
+    marks[descriptor] = mark;
+  }
+  return result;
+}
+
+#else
+#define lock set_lock
+#endif
 #endif
 
 int driftlock_fcntl(int descriptor, int command, ...) {
@@ -105,6 +156,11 @@ int driftlock_open(const char *path, int flags, int mode) {
 
 int driftlock_close(int descriptor) {
   mark(descriptor, 0);
+#ifdef F_OFD_SETLK
+  if (descriptor >= 0 && descriptor < LOCKED_DESCRIPTORS) {
+    marks[descriptor] = 0;
+  }
+#endif
   return close(descriptor);
 }
 
