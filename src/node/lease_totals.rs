@@ -28,7 +28,7 @@ pub fn lease_totals<'env>(
         Ok(root) => workspace_path(root),
         Err(error) => return settled(env, Family::Lease, Err(error)),
     };
-    let (pending, promise) = Pending::new(env, Family::Lease)?;
+    let (pending, promise) = Pending::new(env, Family::Lease, None)?;
     runtime().spawn_blocking(move || {
         let totals = lease::totals_of(&root, &SystemClock, Patience::lasting(STORE_PATIENCE));
         let json = totals.map(|totals| Json(totals.map_or_else(|| "null".to_owned(), to_json)));

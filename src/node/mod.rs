@@ -26,4 +26,5 @@ pub mod lease_totals;
 pub mod leases;
 pub mod ledger;
 pub mod logging;
+pub mod metrics;
 pub mod place;

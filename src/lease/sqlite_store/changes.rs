@@ -149,6 +149,7 @@ pub(super) fn store_counts(
     statistics::store(writer, pending.plus(counted), Some(next_token))?;
     transaction.commit()?;
     upkeep.pending.subtract(pending);
+    counted.publish();
     Ok(())
 }
 

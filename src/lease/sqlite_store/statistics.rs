@@ -7,11 +7,13 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use crate::lease::model::LeaseTotals;
+use crate::metrics::{self, HoldTimes, Takeover};
 use crate::sqlite::Failure;
 
 /// What is counted.
@@ -60,12 +62,16 @@ const FIGURES: usize = COLUMNS.len();
 
 /// Sums of the figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Figures([u64; FIGURES]);
+pub(super) struct Figures {
+    counts: [u64; FIGURES],
+    /// What only this process keeps.
+    hold_times: HoldTimes,
+}
 
 impl Figures {
     pub(super) fn of(figure: Figure, count: u64) -> Self {
         let mut figures = Self::default();
-        figures.0[figure as usize] = count;
+        figures.counts[figure as usize] = count;
         figures
     }
 
@@ -75,19 +81,23 @@ impl Figures {
 
     /// A finished hold.
     pub(super) fn hold(ms: i64) -> Self {
-        let lasted = Self::of(Figure::FinishedHoldMs, u64::try_from(ms).unwrap_or(0));
-        Self::one(Figure::FinishedHolds).plus(lasted)
+        let ms = u64::try_from(ms).unwrap_or(0);
+        let mut figures = Self::of(Figure::FinishedHoldMs, ms);
+        figures.counts[Figure::FinishedHolds as usize] = 1;
+        figures.hold_times = HoldTimes::of(Duration::from_millis(ms));
+        figures
     }
 
     pub(super) fn plus(mut self, other: Self) -> Self {
-        for (figure, more) in self.0.iter_mut().zip(other.0) {
+        for (figure, more) in self.counts.iter_mut().zip(other.counts) {
             *figure = figure.saturating_add(more);
         }
+        self.hold_times = self.hold_times.plus(other.hold_times);
         self
     }
 
     pub(super) fn get(self, figure: Figure) -> u64 {
-        self.0[figure as usize]
+        self.counts[figure as usize]
     }
 
     /// How long finished holds lasted on average, in seconds; 0 if there were none.
@@ -103,9 +113,20 @@ impl Figures {
         self == Self::default()
     }
 
+    /// Shows in the metrics of this process what it has done itself. To be called once that is committed.
+    pub(super) fn publish(self) {
+        metrics::leases_held_for(self.hold_times);
+        for (reason, figure) in [
+            (Takeover::Expired, Figure::TakeoversExpired),
+            (Takeover::DeadHolder, Figure::TakeoversDeadHolder),
+        ] {
+            metrics::takeovers(reason, self.get(figure));
+        }
+    }
+
     /// In the order of the columns, as SQLite counts.
     pub(super) fn columns(self) -> [i64; FIGURES] {
-        self.0.map(|figure| i64::try_from(figure).unwrap_or(i64::MAX))
+        self.counts.map(|figure| i64::try_from(figure).unwrap_or(i64::MAX))
     }
 }
 
@@ -138,7 +159,7 @@ pub(super) struct Pending([AtomicU64; FIGURES]);
 
 impl Pending {
     pub(super) fn add(&self, figures: Figures) {
-        for (pending, more) in self.0.iter().zip(figures.0) {
+        for (pending, more) in self.0.iter().zip(figures.counts) {
             if more > 0 {
                 pending.fetch_add(more, Ordering::Relaxed);
             }
@@ -146,12 +167,13 @@ impl Pending {
     }
 
     pub(super) fn figures(&self) -> Figures {
-        Figures(std::array::from_fn(|figure| self.0[figure].load(Ordering::Relaxed)))
+        let counts = std::array::from_fn(|figure| self.0[figure].load(Ordering::Relaxed));
+        Figures { counts, ..Figures::default() }
     }
 
     /// Takes off what is stored now.
     pub(super) fn subtract(&self, stored: Figures) {
-        for (pending, less) in self.0.iter().zip(stored.0) {
+        for (pending, less) in self.0.iter().zip(stored.counts) {
             if less > 0 {
                 pending.fetch_sub(less, Ordering::Relaxed);
             }
@@ -192,7 +214,7 @@ pub(super) fn stored(connection: &Connection) -> Result<Figures, Failure> {
         LazyLock::new(|| format!("SELECT {} FROM phase_lease_meta WHERE id = 1", COLUMNS.join(", ")));
     let figures = connection.prepare_cached(&READ)?.query_row([], |row| {
         let mut figures = Figures::default();
-        for (column, figure) in figures.0.iter_mut().enumerate() {
+        for (column, figure) in figures.counts.iter_mut().enumerate() {
             *figure = u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0);
         }
         Ok(figures)

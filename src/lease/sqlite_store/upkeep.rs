@@ -73,6 +73,7 @@ impl Upkeep {
     pub(super) fn count(self: &Arc<Self>, figures: Figures) {
         if !figures.is_zero() {
             self.pending.add(figures);
+            figures.publish();
             self.schedule_fold(FOLD_INTERVAL);
         }
     }
