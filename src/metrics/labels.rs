@@ -1,6 +1,5 @@
 //! The values that labels have. What is on no list is `other`: unbounded labels are the end of a Prometheus server.
 
-use crate::error::Error;
 use crate::text::Text;
 
 /// A list of values that the code names.
@@ -172,8 +171,8 @@ pub(super) fn severity(severity: &str) -> usize {
 }
 
 /// The position of an error's code in its list.
-pub(super) fn code(error: &Error) -> usize {
-    position(CODES, error.code())
+pub(super) fn code(code: &str) -> usize {
+    position(CODES, code)
 }
 
 /// Where a name is; whatever is on no list counts as the last one, `other`.

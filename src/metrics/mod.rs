@@ -235,7 +235,12 @@ pub fn operation(operation: Operation, took: Duration) {
 
 /// A call ended with an error.
 pub fn error(error: &Error) {
-    ERRORS.add([labels::code(error)], 1);
+    error_of_code(error.code());
+}
+
+/// A call ended with an error that has this code.
+pub fn error_of_code(code: &str) {
+    ERRORS.add([labels::code(code)], 1);
 }
 
 /// All of it.

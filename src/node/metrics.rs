@@ -13,3 +13,9 @@ pub fn metrics() -> napi::Result<Json> {
     let json = serde_json::to_string(&metrics::read());
     json.map(Json).map_err(|error| napi::Error::from_reason(error.to_string()))
 }
+
+/// Counts an error that the package's own JavaScript makes.
+#[napi(js_name = "__countError", skip_typescript, catch_unwind)]
+pub fn count_error(code: String) {
+    metrics::error_of_code(&code);
+}
