@@ -80,7 +80,8 @@ test.each([7, null, {}])('refuses %j in the place of a meter provider', (meterPr
 function application(code: string, packages: string[]): string {
   const root = makeWorkspace()
   for (const name of packages) {
-    cpSync(join(__dirname, '..', 'node_modules', name), join(root, 'node_modules', name), { recursive: true })
+    const filter = (path: string): boolean => !/\/(esm|esnext)$|\.(map|d\.ts)$/.test(path)
+    cpSync(join(__dirname, '..', 'node_modules', name), join(root, 'node_modules', name), { recursive: true, filter })
   }
   const script = join(root, 'app.cjs')
   writeFileSync(script, code)
