@@ -1,11 +1,11 @@
 //! Counters and histograms with labels from closed lists: all of their series exist from the start, and to count is an
 //! atomic addition at a place that is known beforehand.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
+/// The labels of one series, by name, in the order of their family.
+pub type Labels = Vec<(&'static str, &'static str)>;
 
 /// A label's name, and all of its values.
 pub(super) type Label = (&'static str, &'static [&'static str]);
@@ -131,7 +131,7 @@ impl<const N: usize, const B: usize> Histograms<N, B> {
 }
 
 /// A counter with all of its series.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CounterFamily {
     /// Its name, which ends in `_total`.
     pub name: &'static str,
@@ -142,16 +142,16 @@ pub struct CounterFamily {
 }
 
 /// One series of a counter.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CounterSeries {
     /// What tells it from the others.
-    pub labels: BTreeMap<&'static str, &'static str>,
+    pub labels: Labels,
     /// How many there were since the process started.
     pub value: u64,
 }
 
 /// A histogram with all of its series.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HistogramFamily {
     /// Its name, which ends in `_seconds`.
     pub name: &'static str,
@@ -162,10 +162,10 @@ pub struct HistogramFamily {
 }
 
 /// One series of a histogram.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HistogramSeries {
     /// What tells it from the others.
-    pub labels: BTreeMap<&'static str, &'static str>,
+    pub labels: Labels,
     /// By rising limits.
     pub buckets: Vec<Bucket>,
     /// All durations together, in seconds.
@@ -175,7 +175,7 @@ pub struct HistogramSeries {
 }
 
 /// How many durations were no longer than a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bucket {
     /// The limit, in seconds.
     pub le: f64,
@@ -198,14 +198,15 @@ fn place(labels: &[Label], positions: &[usize]) -> usize {
     labels.iter().zip(positions).fold(0, |place, ((_, values), position)| place * values.len() + position)
 }
 
-fn labels_at(labels: &[Label], place: usize) -> BTreeMap<&'static str, &'static str> {
+fn labels_at(labels: &[Label], place: usize) -> Labels {
+    let mut found = Labels::with_capacity(labels.len());
     let mut rest = place;
-    let labels = labels.iter().rev().map(|(name, values)| {
-        let value = values[rest % values.len()];
+    for (name, values) in labels.iter().rev() {
+        found.push((*name, values[rest % values.len()]));
         rest /= values.len();
-        (*name, value)
-    });
-    labels.collect()
+    }
+    found.reverse();
+    found
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -236,10 +237,12 @@ mod tests {
         let read = counters.read();
         assert_eq!(read.series.len(), 6);
         for series in read.series {
-            let position = |name, values: &[&str]| {
-                values.iter().position(|value| *value == series.labels[name]).unwrap() as u64
+            let [("colour", colour), ("size", size)] = series.labels[..] else {
+                panic!("{:?}", series.labels);
             };
-            assert_eq!(series.value, position("colour", COLOURS) * 10 + position("size", SIZES));
+            let position =
+                |values: &[&str], name| values.iter().position(|value| *value == name).unwrap() as u64;
+            assert_eq!(series.value, position(COLOURS, colour) * 10 + position(SIZES, size));
         }
     }
 
@@ -252,7 +255,7 @@ mod tests {
         }
         let read = histograms.read().series;
         assert_eq!((read[0].count, read[0].sum), (0, 0.0));
-        assert_eq!(read[1].labels, BTreeMap::from([("size", "large")]));
+        assert_eq!(read[1].labels, [("size", "large")]);
         assert_eq!(read[1].buckets, [Bucket { le: 0.001, count: 2 }, Bucket { le: 1.0, count: 4 }]);
         assert_eq!((read[1].count, read[1].sum), (5, 6.003));
     }

@@ -1,7 +1,8 @@
 //! What this process has counted and measured since it started, for whoever watches it.
 //!
 //! What is kept in the workspace, such as the totals of all processes, is not here: these figures end with the process.
-//! The instruments are atomics in static memory. A registry of a library would look each series up by its labels, or
+//! The instruments are atomics in static memory, and what counts is called instead of being copied to each place that
+//! counts, to keep the binary small. A registry of a library would look each series up by its labels, or
 //! lock a histogram, and make the binary larger by more than a hundred kilobytes.
 
 mod instruments;
@@ -9,9 +10,7 @@ mod labels;
 
 use std::time::Duration;
 
-use serde::Serialize;
-
-pub use self::instruments::{Bucket, CounterFamily, CounterSeries, HistogramFamily, HistogramSeries};
+pub use self::instruments::{Bucket, CounterFamily, CounterSeries, HistogramFamily, HistogramSeries, Labels};
 use self::instruments::{Counters, Histograms};
 pub use self::labels::{
     Acquisition, Append, CODES, Dimension, FileLock, Operation, PHASES, Renewal, SEVERITIES, Takeover,
@@ -150,16 +149,19 @@ static ERRORS: Counters<{ CODES.len() }> = Counters::new(
 );
 
 /// Leases were granted, refused, or could not be had.
+#[inline(never)]
 pub fn acquisition(result: Acquisition, leases: u64) {
     LEASE_ACQUISITIONS.add([result as usize], leases);
 }
 
 /// A lease was renewed, or not.
+#[inline(never)]
 pub fn renewal(result: Renewal) {
     LEASE_RENEWALS.add([result as usize], 1);
 }
 
 /// Leases were taken over.
+#[inline(never)]
 pub fn takeovers(reason: Takeover, count: u64) {
     if count > 0 {
         LEASE_TAKEOVERS.add([reason as usize], count);
@@ -176,6 +178,7 @@ pub struct HoldTimes {
 impl HoldTimes {
     /// One lease's.
     #[must_use]
+    #[inline(never)]
     pub fn of(held: Duration) -> Self {
         let mut times = Self { sum: held, ..Self::default() };
         times.buckets[LEASE_HOLD.bucket_of(held)] = 1;
@@ -184,6 +187,7 @@ impl HoldTimes {
 
     /// Both.
     #[must_use]
+    #[inline(never)]
     pub fn plus(mut self, other: Self) -> Self {
         for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
             *bucket += more;
@@ -194,6 +198,7 @@ impl HoldTimes {
 }
 
 /// The holds of leases ended.
+#[inline(never)]
 pub fn leases_held_for(times: HoldTimes) {
     let mut sum = times.sum;
     for (bucket, count) in times.buckets.into_iter().enumerate().filter(|(_, count)| *count > 0) {
@@ -202,11 +207,13 @@ pub fn leases_held_for(times: HoldTimes) {
 }
 
 /// A wait for leases to hold ended.
+#[inline(never)]
 pub fn lease_waited_for(duration: Duration) {
     LEASE_WAIT.observe([], duration);
 }
 
 /// A prompt was attested.
+#[inline(never)]
 pub fn attestation(phase: &Text, severity: &str, prompt_drift: bool, persona_drift: bool) {
     let (phase, severity) = (labels::phase(phase), labels::severity(severity));
     ATTESTATIONS.add([phase, severity], 1);
@@ -218,17 +225,20 @@ pub fn attestation(phase: &Text, severity: &str, prompt_drift: bool, persona_dri
 }
 
 /// Entries were appended to a ledger, or not.
+#[inline(never)]
 pub fn ledger_appends(result: Append, entries: usize) {
     LEDGER_APPENDS.add([result as usize], entries as u64);
 }
 
 /// A file lock was acquired, or not, after a wait.
+#[inline(never)]
 pub fn file_lock(result: FileLock, waited: Duration) {
     FILE_LOCKS.add([result as usize], 1);
     FILE_LOCK_WAIT.observe([], waited);
 }
 
 /// A call was answered.
+#[inline(never)]
 pub fn operation(operation: Operation, took: Duration) {
     OPERATION.observe([operation as usize], took);
 }
@@ -239,12 +249,13 @@ pub fn error(error: &Error) {
 }
 
 /// A call ended with an error that has this code.
+#[inline(never)]
 pub fn error_of_code(code: &str) {
     ERRORS.add([labels::code(code)], 1);
 }
 
 /// All of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Metrics {
     /// What is counted.
     pub counters: Vec<CounterFamily>,

@@ -69,6 +69,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
+    #[inline(never)]
     pub(super) fn of(figure: Figure, count: u64) -> Self {
         let mut figures = Self::default();
         figures.counts[figure as usize] = count;
@@ -80,6 +81,7 @@ impl Figures {
     }
 
     /// A finished hold.
+    #[inline(never)]
     pub(super) fn hold(ms: i64) -> Self {
         let ms = u64::try_from(ms).unwrap_or(0);
         let mut figures = Self::of(Figure::FinishedHoldMs, ms);
@@ -88,6 +90,7 @@ impl Figures {
         figures
     }
 
+    #[inline(never)]
     pub(super) fn plus(mut self, other: Self) -> Self {
         for (figure, more) in self.counts.iter_mut().zip(other.counts) {
             *figure = figure.saturating_add(more);
@@ -109,11 +112,13 @@ impl Figures {
         }
     }
 
+    #[inline(never)]
     pub(super) fn is_zero(self) -> bool {
         self == Self::default()
     }
 
     /// Shows in the metrics of this process what it has done itself. To be called once that is committed.
+    #[inline(never)]
     pub(super) fn publish(self) {
         metrics::leases_held_for(self.hold_times);
         for (reason, figure) in [
@@ -158,6 +163,7 @@ impl From<Figures> for LeaseTotals {
 pub(super) struct Pending([AtomicU64; FIGURES]);
 
 impl Pending {
+    #[inline(never)]
     pub(super) fn add(&self, figures: Figures) {
         for (pending, more) in self.0.iter().zip(figures.counts) {
             if more > 0 {
@@ -166,12 +172,14 @@ impl Pending {
         }
     }
 
+    #[inline(never)]
     pub(super) fn figures(&self) -> Figures {
         let counts = std::array::from_fn(|figure| self.0[figure].load(Ordering::Relaxed));
         Figures { counts, ..Figures::default() }
     }
 
     /// Takes off what is stored now.
+    #[inline(never)]
     pub(super) fn subtract(&self, stored: Figures) {
         for (pending, less) in self.0.iter().zip(stored.counts) {
             if less > 0 {
@@ -181,6 +189,7 @@ impl Pending {
     }
 
     /// Stores what is pending, in a transaction of its own.
+    #[inline(never)]
     pub(super) fn fold(&self, writer: &Connection) -> Result<(), Failure> {
         let figures = self.figures();
         if figures.is_zero() {
@@ -194,6 +203,7 @@ impl Pending {
 }
 
 /// Adds to what is stored, and sets the token that comes next if there is one to set.
+#[inline(never)]
 pub(super) fn store(writer: &Connection, figures: Figures, next_token: Option<i64>) -> Result<(), Failure> {
     static ADD: LazyLock<String> = LazyLock::new(|| {
         let mut sql = "UPDATE phase_lease_meta SET next_token = coalesce(?1, next_token)".to_owned();
