@@ -840,6 +840,7 @@ module.exports.PhaseLedger = nativeBinding.PhaseLedger
 module.exports.PromptAttestationManager = nativeBinding.PromptAttestationManager
 module.exports.acquireLock = nativeBinding.acquireLock
 module.exports.fencedWriteFile = nativeBinding.fencedWriteFile
+module.exports.metrics = nativeBinding.metrics
 module.exports.releaseLock = nativeBinding.releaseLock
 module.exports.resolveWorkspace = nativeBinding.resolveWorkspace
 module.exports.setLogLevel = nativeBinding.setLogLevel

@@ -1,6 +1,8 @@
 'use strict'
 
 const { extendLeases } = require('./leases.js')
+const { toPrometheus } = require('./metrics.js')
+const { makeRegister } = require('./opentelemetry.js')
 
 /** The base of all errors of this package. */
 class DriftlockError extends Error {
@@ -73,6 +75,7 @@ async function withFileLock(lockPath, operation, options) {
     throw new FileLockError('INVALID_ARGUMENT', `operation must be a function, got ${typeof operation}`)
   }
   if (!(await binding.acquireLock(lockPath, options))) {
+    binding.__countError('LOCK_NOT_ACQUIRED')
     throw new FileLockError('LOCK_NOT_ACQUIRED', `Failed to acquire lock: ${lockPath}`)
   }
   try {
@@ -108,6 +111,9 @@ exports.releaseLock = binding.releaseLock
 exports.withFileLock = withFileLock
 exports.fencedWriteFile = binding.fencedWriteFile
 exports.resolveWorkspace = binding.resolveWorkspace
+exports.metrics = binding.metrics
+exports.metricsText = () => toPrometheus(binding.metrics())
+exports.registerOpenTelemetry = makeRegister(binding.metrics, DriftlockError)
 exports.setLogger = setLogger
 exports.setLogLevel = binding.setLogLevel
 exports.DriftlockError = DriftlockError

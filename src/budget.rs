@@ -18,8 +18,8 @@ thread_local! {
     static SPENT: Cell<(Duration, Option<Instant>)> = const { Cell::new((Duration::ZERO, None)) };
 }
 
-/// Does the work unless the budget is used up.
-pub fn spend<T>(work: impl FnOnce() -> T) -> Option<T> {
+/// Does the work unless the budget is used up; the result, and how long it took.
+pub fn spend<T>(work: impl FnOnce() -> T) -> Option<(T, Duration)> {
     let (spent, last) = SPENT.get();
     let start = Instant::now();
     // Time that went by between calls was the application's own, or the event loop has turned.
@@ -29,8 +29,9 @@ pub fn spend<T>(work: impl FnOnce() -> T) -> Option<T> {
     }
     let result = work();
     let end = Instant::now();
-    SPENT.set((spent + end.duration_since(start).min(LONGEST_CALL), Some(end)));
-    Some(result)
+    let took = end.duration_since(start);
+    SPENT.set((spent + took.min(LONGEST_CALL), Some(end)));
+    Some((result, took))
 }
 
 /// Tells that the event loop has turned.

@@ -17,6 +17,7 @@ pub mod lease;
 pub mod ledger;
 pub mod lock;
 pub mod log;
+pub mod metrics;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod patience;

@@ -19,6 +19,7 @@ use crate::gate::{self, Gate};
 use crate::journal::tail::READ_AT_ONCE;
 use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Tail};
 use crate::log;
+use crate::metrics;
 use crate::patience::Patience;
 use crate::shared::Shared;
 use crate::text::Text;
@@ -217,6 +218,12 @@ impl AttestationStore {
             if let Err(error) = syncs.and_then(run_all) {
                 problem.get_or_insert_with(|| Arc::new(error));
             }
+        }
+        for (prompt, answer) in prompts.iter().zip(&answers) {
+            let drift = &answer.drift;
+            let severity = drift.severity.as_str();
+            let has_other_persona = drift.persona_details.is_some();
+            metrics::attestation(&prompt.spec.phase, severity, drift.is_drift(), has_other_persona);
         }
         if let Some(problem) = problem {
             warn_of(&problem);

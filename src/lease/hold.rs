@@ -13,6 +13,7 @@ use super::patience::{Closing, Patience, Wait};
 use super::store::{LeaseStore, Request};
 use crate::clock::{Clock, iso_timestamp};
 use crate::error::{Error, Result};
+use crate::metrics::{self, Renewal};
 use crate::text::Text;
 
 /// How long one try at a renewal waits for others; another one follows.
@@ -229,6 +230,11 @@ impl Hold {
         let wait = Wait::new(Patience::lasting(RENEWAL_PATIENCE), &closing);
         let expires_ms = self.clock.wall_ms().saturating_add(duration);
         let extended = self.store.extend(self.key.as_key(), &self.lease_id, duration, wait);
+        metrics::renewal(match extended {
+            Ok(true) => Renewal::Renewed,
+            Ok(false) => Renewal::Refused,
+            Err(_) => Renewal::Error,
+        });
         if extended.is_err() {
             self.store.count_failure(Request::Renewal);
         }
@@ -301,6 +307,7 @@ impl Hold {
         };
         let OwnedKey { task, phase } = self.key.clone();
         let error = Error::LeaseLost { task, phase, cause: cause.to_owned() };
+        metrics::error(&error);
         if let Some(on_lost) = on_lost {
             on_lost(&error);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::claim::{Claimed, Granted, OwnedKey, Ticket};
 use super::hold::{Hold, HoldTerms, Holds};
@@ -12,6 +12,7 @@ use super::patience::Patience;
 use super::store::{LeaseStore, Request};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::metrics::{self, Acquisition};
 
 /// How long giving up what nobody wants any more may wait for others.
 const GIVING_UP: Duration = Duration::from_secs(1);
@@ -116,12 +117,21 @@ impl LeaseManager {
     }
 }
 
-/// Has the store count an answer that is a failure: not one that others or the caller wanted.
+/// Counts the answer. A request that was cancelled, or had nothing to give up, is none that was granted or refused.
 fn counting(store: Arc<dyn LeaseStore>, answer: HoldAnswer) -> HoldAnswer {
+    let asked = Instant::now();
     Box::new(move |held| {
         match &held {
-            Ok(_) | Err(Error::LeaseHeld { .. } | Error::LeaseLost { .. } | Error::Cancelled) => {}
-            Err(_) => store.count_failure(Request::Acquisition),
+            Ok(leases) => metrics::acquisition(Acquisition::Acquired, leases.len() as u64),
+            Err(Error::LeaseHeld { .. }) => metrics::acquisition(Acquisition::Contended, 1),
+            Err(Error::LeaseLost { .. } | Error::Cancelled) => {}
+            Err(_) => {
+                store.count_failure(Request::Acquisition);
+                metrics::acquisition(Acquisition::Error, 1);
+            }
+        }
+        if matches!(held, Ok(_) | Err(Error::LeaseHeld { .. } | Error::Cancelled)) {
+            metrics::lease_waited_for(asked.elapsed());
         }
         answer(held);
     })

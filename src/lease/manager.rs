@@ -13,6 +13,7 @@ use super::store::{LeaseStore, LeaseTerms, Request};
 use crate::clock::Clock;
 use crate::durability::Durability;
 use crate::error::{Error, Result};
+use crate::metrics;
 use crate::text::Text;
 
 /// How often a renewal is tried.
@@ -96,14 +97,17 @@ impl LeaseManager {
     /// Acquires the lease unless somebody holds it, this agent included unless it asked to be let in again. An expired
     /// lease is anyone's.
     pub fn acquire(&self, task: &Text, phase: &Text, patience: Patience) -> Result<Acquisition> {
-        let (key, wait) = (LeaseKey { task, phase }, self.wait(patience)?);
-        let answer = if self.options.takes_from_the_dead || self.options.is_reentrant {
-            let key = OwnedKey { task: task.clone(), phase: phase.clone() };
-            self.store.claim(&self.new_claim(vec![key]), wait).map(Into::into)
-        } else {
-            self.store.acquire(key, self.terms(), wait)
-        };
-        self.counting(Request::Acquisition, patience, answer)
+        let answer = self.wait(patience).and_then(|wait| {
+            if self.options.takes_from_the_dead || self.options.is_reentrant {
+                let key = OwnedKey { task: task.clone(), phase: phase.clone() };
+                return self.store.claim(&self.new_claim(vec![key]), wait).map(Acquisition::from);
+            }
+            self.store.acquire(LeaseKey { task, phase }, self.terms(), wait)
+        });
+        if is_answer(&answer, patience) {
+            self.count_acquisition(&answer);
+        }
+        answer
     }
 
     /// Releases one lease of this agent and acquires another in one step; `None`, and nothing is changed, if it doesn't
@@ -111,11 +115,15 @@ impl LeaseManager {
     pub fn advance(&self, from: OwnedKey, to: OwnedKey, patience: Patience) -> Result<Option<Acquisition>> {
         let mut claim = self.new_claim(vec![to]);
         claim.instead_of = Some((from, None));
-        let answer = self.store.claim(&claim, self.wait(patience)?);
-        Ok(match self.counting(Request::Acquisition, patience, answer)? {
-            Claimed::NothingToGiveUp => None,
-            claimed => Some(claimed.into()),
-        })
+        let answer = match self.wait(patience).and_then(|wait| self.store.claim(&claim, wait)) {
+            Ok(Claimed::NothingToGiveUp) => return Ok(None),
+            Ok(claimed) => Ok(Acquisition::from(claimed)),
+            Err(error) => Err(error),
+        };
+        if is_answer(&answer, patience) {
+            self.count_acquisition(&answer);
+        }
+        answer.map(Some)
     }
 
     /// Ends a lease, whoever's it is; the lease, if there was one. The store keeps a record of who did it and why.
@@ -162,8 +170,9 @@ impl LeaseManager {
         let key = LeaseKey { task, phase };
         let mut attempts = 1;
         loop {
-            let renewal =
-                self.store.renew(key, self.terms(), self.options.max_renewals, self.wait(patience)?);
+            let renewal = self
+                .wait(patience)
+                .and_then(|wait| self.store.renew(key, self.terms(), self.options.max_renewals, wait));
             match renewal {
                 // Somebody who can wait tries again.
                 Err(Error::Database { .. } | Error::Io { .. }) if patience == Patience::Now => {
@@ -175,7 +184,12 @@ impl LeaseManager {
                     attempts += 1;
                     std::thread::sleep(BETWEEN_RENEWALS);
                 }
-                renewal => return self.counting(Request::Renewal, patience, renewal),
+                renewal => {
+                    if is_answer(&renewal, patience) {
+                        self.count_renewal(&renewal);
+                    }
+                    return renewal;
+                }
             }
         }
     }
@@ -230,18 +244,28 @@ impl LeaseManager {
         self.store.close();
     }
 
-    /// Has the store count an answer that is a failure.
-    fn counting<T>(&self, request: Request, patience: Patience, answer: Result<T>) -> Result<T> {
-        let is_failure = match &answer {
-            // The caller asks again, with time to wait.
-            Err(Error::DatabaseLocked) => patience != Patience::Now,
-            Err(_) => true,
-            Ok(_) => false,
+    fn count_acquisition(&self, answer: &Result<Acquisition>) {
+        let result = match answer {
+            Ok(Acquisition::Acquired(_)) => metrics::Acquisition::Acquired,
+            Ok(Acquisition::Held { .. }) => metrics::Acquisition::Contended,
+            Err(_) => {
+                self.store.count_failure(Request::Acquisition);
+                metrics::Acquisition::Error
+            }
         };
-        if is_failure {
-            self.store.count_failure(request);
-        }
-        answer
+        metrics::acquisition(result, 1);
+    }
+
+    fn count_renewal(&self, answer: &Result<Renewal>) {
+        let result = match answer {
+            Ok(Renewal::Renewed { .. }) => metrics::Renewal::Renewed,
+            Ok(Renewal::NotHeld | Renewal::MaxRenewalsExceeded) => metrics::Renewal::Refused,
+            Err(_) => {
+                self.store.count_failure(Request::Renewal);
+                metrics::Renewal::Error
+            }
+        };
+        metrics::renewal(result);
     }
 
     fn terms(&self) -> LeaseTerms<'_> {
@@ -282,6 +306,11 @@ impl Drop for LeaseManager {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Whether this is the answer: a caller that can't wait asks again if that is all that kept it from one.
+fn is_answer<T>(answer: &Result<T>, patience: Patience) -> bool {
+    patience != Patience::Now || !matches!(answer, Err(Error::DatabaseLocked))
 }
 
 fn check(options: &LeaseOptions) -> Result<()> {

@@ -15,6 +15,7 @@ use crate::gate::{self, Gate};
 use crate::journal::reader::{LONGEST_LINE, line_start};
 use crate::journal::tail::READ_AT_ONCE;
 use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Summary, Tail, TaskIndex};
+use crate::metrics::{self, Append};
 use crate::patience::Patience;
 use crate::shared::Shared;
 use crate::text::Text;
@@ -128,6 +129,23 @@ impl LedgerStore {
 
     /// [`Self::append`], if the gate lets it pass: else it fails as the gate does and nothing is written.
     pub fn append_through(
+        &self,
+        gate: Gate<'_>,
+        transitions: &[&Transition],
+        durability: Durability,
+        patience: Patience,
+    ) -> Result<Vec<String>> {
+        let appended = self.try_append(gate, transitions, durability, patience);
+        match &appended {
+            Ok(lines) => metrics::ledger_appends(Append::Appended, lines.len()),
+            // A caller that can't wait asks again.
+            Err(Error::JournalLocked { .. }) if patience == Patience::Now => {}
+            Err(_) => metrics::ledger_appends(Append::Error, transitions.len()),
+        }
+        appended
+    }
+
+    fn try_append(
         &self,
         gate: Gate<'_>,
         transitions: &[&Transition],

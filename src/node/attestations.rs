@@ -23,6 +23,7 @@ use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::log;
+use crate::metrics::{self, Operation};
 use crate::patience::Patience;
 use crate::shared::Shared;
 
@@ -176,7 +177,7 @@ impl PromptAttestationManager {
     #[napi(ts_return_type = "Promise<void>", catch_unwind)]
     pub fn initialize<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
         let (workspace, durability) = (self.workspace.clone(), self.durability);
-        self.answer(env, move |store, patience| {
+        self.answer(env, Operation::Initialize, move |store, patience| {
             workspace.admit(store.folder())?;
             store.initialize(durability, patience)
         })
@@ -229,7 +230,7 @@ impl PromptAttestationManager {
         }
         let (Attestations { store, lane }, durability) = (&*self.shared, self.durability);
         let now = || store.attest(&[&prompt], durability, Patience::Now).map(|mut answers| answers.pop());
-        match at_once(lane, now) {
+        match at_once(lane, Operation::Attest, now) {
             Some(Ok(Some(answer))) => settled(env, Family::Attestation, Ok(answer.into())),
             Some(Ok(None)) => Err(napi::Error::from_reason("an attestation without an answer")),
             Some(Err(error)) => {
@@ -237,7 +238,7 @@ impl PromptAttestationManager {
                 settled(env, Family::Attestation, Ok(answer.into()))
             }
             None => {
-                let (pending, promise) = Pending::new(env, Family::Attestation)?;
+                let (pending, promise) = Pending::new(env, Family::Attestation, Operation::Attest)?;
                 lane.push(Job::Attest(Box::new((prompt, pending)), durability));
                 Ok(promise)
             }
@@ -256,7 +257,7 @@ impl PromptAttestationManager {
         task_id: Unknown<'env>,
     ) -> napi::Result<PromiseRaw<'env, Json>> {
         match text(task_id, "taskId") {
-            Ok(task) => self.answer(env, move |store, patience| {
+            Ok(task) => self.answer(env, Operation::History, move |store, patience| {
                 store.history(&task, patience).map(|lines| parse_lines(&lines))
             }),
             Err(error) => settled(env, Family::Attestation, Err(error)),
@@ -268,7 +269,7 @@ impl PromptAttestationManager {
     /// Rejects with an {@link AttestationError} (`IO`) if the log can't be read.
     #[napi(ts_return_type = "Promise<DriftStats>", catch_unwind)]
     pub fn get_drift_stats<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, DriftStats>> {
-        self.answer(env, |store, patience| store.stats(patience).map(DriftStats::from))
+        self.answer(env, Operation::Stats, |store, patience| store.stats(patience).map(DriftStats::from))
     }
 
     /// Sets the baseline of a task and phase, whatever it was: its version is one more than before, or 1, and it is
@@ -301,9 +302,11 @@ impl PromptAttestationManager {
         };
         let durability = self.durability;
         match arguments() {
-            Ok((task, phase, hash, update)) => self.answer(env, move |store, patience| {
-                store.reset(&task, &phase, &hash, update.clone(), durability, patience)
-            }),
+            Ok((task, phase, hash, update)) => {
+                self.answer(env, Operation::ResetBaseline, move |store, patience| {
+                    store.reset(&task, &phase, &hash, update.clone(), durability, patience)
+                })
+            }
             Err(error) => settled(env, Family::Attestation, Err(error)),
         }
     }
@@ -317,7 +320,7 @@ impl PromptAttestationManager {
         prompt: Prepared,
         fence: WorkspaceFence,
     ) -> napi::Result<PromiseRaw<'env, DriftAnalysis>> {
-        let (pending, promise) = Pending::new(env, Family::Attestation)?;
+        let (pending, promise) = Pending::new(env, Family::Attestation, Operation::Attest)?;
         let (store, durability) = (Arc::clone(&self.shared.store), self.durability);
         self.shared.lane.push(Job::Other(Box::new(move || {
             let gate = |work: &mut dyn FnMut() -> Result<()>| fence.pass(work);
@@ -333,13 +336,14 @@ impl PromptAttestationManager {
     fn answer<'env, T: napi::bindgen_prelude::ToNapiValue + Send + 'static>(
         &self,
         env: &'env Env,
+        operation: Operation,
         work: impl Fn(&AttestationStore, Patience) -> Result<T> + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
         let Attestations { store, lane } = &*self.shared;
-        if let Some(result) = at_once(lane, || work(store, Patience::Now)) {
+        if let Some(result) = at_once(lane, operation, || work(store, Patience::Now)) {
             return settled(env, Family::Attestation, result);
         }
-        let (pending, promise) = Pending::new(env, Family::Attestation)?;
+        let (pending, promise) = Pending::new(env, Family::Attestation, operation)?;
         let store = Arc::clone(store);
         lane.push(Job::Other(Box::new(move || {
             pending.settle(work(&store, Patience::lasting(PATIENCE)).map_err(Arc::new));
@@ -350,6 +354,7 @@ impl PromptAttestationManager {
 
 impl DriftAnalysis {
     fn not_hashed(error: &Error) -> Self {
+        metrics::error(error);
         Self {
             has_drift: false,
             baseline_hash: None,
@@ -367,6 +372,9 @@ impl DriftAnalysis {
 
 impl From<Attestation> for DriftAnalysis {
     fn from(answer: Attestation) -> Self {
+        if let Some(error) = &answer.error {
+            metrics::error(error);
+        }
         let severity = answer.drift.severity;
         Self {
             has_drift: answer.drift.is_drift(),

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, ToNapiValue};
@@ -13,19 +13,27 @@ use super::errors::{Family, to_js};
 use crate::budget;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
+use crate::metrics::{self, Operation};
 
 /// A promise that has been given to JavaScript and not been kept yet.
 pub(super) struct Pending<T: ToNapiValue + Send + 'static> {
     deferred: Option<Deferred>,
     family: Family,
+    /// What is timed, and since when.
+    operation: Option<(Operation, Instant)>,
     answer: PhantomData<fn(T)>,
 }
 
 impl<T: ToNapiValue + Send + 'static> Pending<T> {
-    /// A new promise.
-    pub(super) fn new<'env>(env: &Env, family: Family) -> napi::Result<(Self, PromiseRaw<'env, T>)> {
+    /// A new promise, which is the answer to an operation; one that is timed elsewhere is none here.
+    pub(super) fn new<'env>(
+        env: &Env,
+        family: Family,
+        operation: impl Into<Option<Operation>>,
+    ) -> napi::Result<(Self, PromiseRaw<'env, T>)> {
         let (deferred, promise) = Deferred::new(env)?;
-        Ok((Self { deferred: Some(deferred), family, answer: PhantomData }, promise))
+        let operation = operation.into().map(|operation| (operation, Instant::now()));
+        Ok((Self { deferred: Some(deferred), family, operation, answer: PhantomData }, promise))
     }
 
     /// Keeps the promise, from any thread. `undelivered` is called if JavaScript has ended meanwhile.
@@ -35,6 +43,9 @@ impl<T: ToNapiValue + Send + 'static> Pending<T> {
         undelivered: impl FnOnce() + Send + 'static,
     ) {
         let Some(deferred) = self.deferred.take() else { return };
+        if let Some((operation, since)) = self.operation {
+            metrics::operation(operation, since.elapsed());
+        }
         let family = self.family;
         let delivery = Delivery(Some(Box::new(undelivered)));
         deferred.settle(move |env| {
@@ -53,7 +64,9 @@ impl<T: ToNapiValue + Send + 'static> Pending<T> {
 impl<T: ToNapiValue + Send + 'static> Drop for Pending<T> {
     fn drop(&mut self) {
         if self.deferred.is_some() {
-            let pending = Self { deferred: self.deferred.take(), family: self.family, answer: PhantomData };
+            let deferred = self.deferred.take();
+            let pending =
+                Self { deferred, family: self.family, operation: self.operation, answer: PhantomData };
             pending.settle(Err(Arc::new(Error::Defect("an operation ended without an answer".to_owned()))));
         }
     }
@@ -94,6 +107,7 @@ const RETRIES: usize = 3;
 /// Does the work in the call if nothing of the lane waits, the budget allows it and `now` doesn't have to wait.
 pub(super) fn at_once<J: Send + 'static, T>(
     lane: &Arc<Lane<J>>,
+    operation: Operation,
     now: impl Fn() -> Result<T>,
 ) -> Option<Result<T>> {
     if !lane.is_idle() {
@@ -111,8 +125,12 @@ pub(super) fn at_once<J: Send + 'static, T>(
         result
     };
     match budget::spend(attempts) {
-        Some(Err(error)) if would_block(&error) => None,
-        result => result,
+        None => None,
+        Some((Err(error), _)) if would_block(&error) => None,
+        Some((result, took)) => {
+            metrics::operation(operation, took);
+            Some(result)
+        }
     }
 }
 

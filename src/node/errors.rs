@@ -7,6 +7,7 @@ use napi::{Env, Status};
 use napi_derive::napi;
 
 use crate::error::Error;
+use crate::metrics;
 
 /// Which class of errors a call throws.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,7 @@ pub fn set_error_factory(
 
 /// The JavaScript error for an error of the core. Must be called on the JavaScript thread.
 pub(super) fn to_js(env: &Env, family: Family, error: &Error) -> napi::Error {
+    metrics::error(error);
     let made = FACTORY.with_borrow(|factory| {
         let factory = factory.as_ref()?.borrow_back(env).ok()?;
         let arguments = (family.class().to_owned(), error.code().to_owned(), error.to_string());

@@ -12,6 +12,7 @@ use super::call::{Pending, settled, workspace_path};
 use super::errors::Family;
 use super::fences::WorkspaceFence;
 use crate::error::Result;
+use crate::metrics::Operation;
 use crate::replace::replace_through;
 use crate::runtime::runtime;
 
@@ -48,7 +49,7 @@ pub fn fenced_write_file<'env>(
         Ok(read) => read,
         Err(error) => return settled(env, Family::Lease, Err(error)),
     };
-    let (pending, promise) = Pending::new(env, Family::Lease)?;
+    let (pending, promise) = Pending::new(env, Family::Lease, Operation::FencedWrite)?;
     runtime().spawn_blocking(move || {
         let written = replace_through(&|work| fence.pass(work), &file, &data);
         pending.settle(written.map_err(Arc::new));

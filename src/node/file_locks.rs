@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Unknown};
@@ -14,6 +14,7 @@ use super::errors::{Family, to_js};
 use crate::error::{Error, Result};
 use crate::lock::{FileLocks, Limits, Owner};
 use crate::log;
+use crate::metrics::{self, FileLock};
 use crate::runtime::runtime;
 
 thread_local! {
@@ -61,26 +62,26 @@ pub fn acquire_lock<'env>(
     let arguments = path(lock_path, "lockPath").and_then(|path| Ok((path, limits(options)?)));
     let (path, limits) = match arguments {
         Ok(arguments) => arguments,
-        Err(error) => return settled(env, Family::FileLock, Ok(failed(&error))),
+        Err(error) => return settled(env, Family::FileLock, Ok(answer(Err(error), Duration::ZERO))),
     };
-    if limits.max_retries == 0 {
-        return settled(env, Family::FileLock, Ok(false));
-    }
     let owner = owner(env);
-    match FileLocks::of_process().try_acquire(&path, &owner) {
-        Ok(true) => settled(env, Family::FileLock, Ok(true)),
-        Ok(false) if limits.ends_at_once() => settled(env, Family::FileLock, Ok(false)),
-        Ok(false) => wait(env, path, limits, owner),
-        Err(error) => settled(env, Family::FileLock, Ok(failed(&error))),
+    let acquired = match limits.max_retries {
+        0 => Ok(false),
+        _ => FileLocks::of_process().try_acquire(&path, &owner),
+    };
+    match acquired {
+        Ok(false) if !limits.ends_at_once() => wait(env, path, limits, owner),
+        acquired => settled(env, Family::FileLock, Ok(answer(acquired, Duration::ZERO))),
     }
 }
 
 fn wait(env: &Env, path: PathBuf, limits: Limits, owner: Owner) -> napi::Result<PromiseRaw<'_, bool>> {
-    let (pending, promise) = Pending::new(env, Family::FileLock)?;
+    let (pending, promise) = Pending::new(env, Family::FileLock, None)?;
     let place =
         FileLocks::of_process().queue(&path, &owner).map_err(|error| to_js(env, Family::FileLock, &error))?;
+    let asked = Instant::now();
     runtime().spawn(async move {
-        let acquired = place.wait(limits).await.unwrap_or_else(|error| failed(&error));
+        let acquired = answer(place.wait(limits).await, asked.elapsed());
         // Nobody else would release a lock whose caller has ended, unless its whole thread has; then somebody else may
         // hold the lock by now.
         let undelivered = move || {
@@ -93,7 +94,19 @@ fn wait(env: &Env, path: PathBuf, limits: Limits, owner: Owner) -> napi::Result<
     Ok(promise)
 }
 
+/// Counts what became of a request; whether the lock is acquired.
+fn answer(acquired: Result<bool>, waited: Duration) -> bool {
+    let result = match &acquired {
+        Ok(true) => FileLock::Acquired,
+        Ok(false) => FileLock::Timeout,
+        Err(_) => FileLock::Error,
+    };
+    metrics::file_lock(result, waited);
+    acquired.unwrap_or_else(|error| failed(&error))
+}
+
 fn failed(error: &Error) -> bool {
+    metrics::error(error);
     let message = "A file lock could not be acquired";
     log::warning(message, &[("code", error.code()), ("error", &error.to_string())]);
     false

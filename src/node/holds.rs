@@ -15,6 +15,7 @@ use super::leases::{PhaseLeaseManager, STORE_PATIENCE};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::lease::{Cancellation, Hold, HoldRequest, HoldTerms, OwnedKey};
+use crate::metrics::Operation;
 use crate::patience::Patience;
 
 /// How long a hold lasts at most, unless its caller says otherwise: an hour, in milliseconds.
@@ -66,7 +67,7 @@ pub fn hold_release<'env>(
     env: &'env Env,
     lease: &External<LeaseHold>,
 ) -> napi::Result<PromiseRaw<'env, bool>> {
-    let (pending, promise) = Pending::new(env, Family::Lease)?;
+    let (pending, promise) = Pending::new(env, Family::Lease, Operation::Release)?;
     let hold = Arc::clone(&lease.hold);
     lease.lane.push(Box::new(move || {
         pending.settle(hold.release(Patience::lasting(STORE_PATIENCE)).map_err(Arc::new));
@@ -113,7 +114,7 @@ impl PhaseLeaseManager {
             let (wait_ms, terms) = hold_options(options, self.lease_duration_ms)?;
             Ok((keys, wait_ms, terms))
         };
-        let (pending, promise) = Pending::new(env, Family::Lease)?;
+        let (pending, promise) = Pending::new(env, Family::Lease, Operation::Hold)?;
         let (keys, wait_ms, terms) = match read() {
             Ok(read) => read,
             Err(error) => {

@@ -18,6 +18,7 @@ use super::lease_shapes::{LeaseAcquisitionResult, PhaseLease, count};
 use super::leases::{PhaseLeaseManager, internal_error};
 use crate::error::{Error, Result};
 use crate::lease::{EventKind, LeaseEvent, LeaseKey, LeaseManager, ListedLease, OwnedKey};
+use crate::metrics::Operation;
 use crate::patience::Patience;
 
 /// Between two looks for events.
@@ -105,6 +106,7 @@ impl PhaseLeaseManager {
         match read() {
             Ok((from, to)) => self.run(
                 env,
+                Operation::Advance,
                 move |manager, patience| {
                     let advanced = manager.advance(from.clone(), to.clone(), patience)?;
                     Ok(advanced.map_or_else(
@@ -132,7 +134,9 @@ impl PhaseLeaseManager {
         let read = || WorkspaceFence::read(fence, "fence")?.must_be_of(Path::new(&self.workspace()));
         match read() {
             Ok(WorkspaceFence { fence, .. }) => {
-                self.answer(env, move |manager, patience| manager.fenced(&fence, &mut || Ok(()), patience))
+                self.answer(env, Operation::CheckFence, move |manager, patience| {
+                    manager.fenced(&fence, &mut || Ok(()), patience)
+                })
             }
             Err(error) => settled(env, Family::Lease, Err(error)),
         }
@@ -143,7 +147,7 @@ impl PhaseLeaseManager {
     /// Rejects with a {@link LeaseError}: `DATABASE` if the store fails, `CLOSED` after `close()`.
     #[napi(ts_return_type = "Promise<LeaseListing[]>", catch_unwind)]
     pub fn list_leases<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Vec<LeaseListing>>> {
-        self.answer(env, |manager, patience| {
+        self.answer(env, Operation::List, |manager, patience| {
             Ok(manager.list(patience)?.into_iter().map(LeaseListing::from).collect())
         })
     }
@@ -173,11 +177,13 @@ impl PhaseLeaseManager {
             Ok((task, phase, by, reason))
         };
         match read() {
-            Ok((task, phase, by, reason)) => self.answer(env, move |manager, patience| {
-                let key = LeaseKey { task: &task, phase: &phase };
-                let released = manager.force_release(key, &by, &reason, patience)?;
-                Ok(released.map_or(Either::B(Null), |lease| Either::A(lease.into())))
-            }),
+            Ok((task, phase, by, reason)) => {
+                self.answer(env, Operation::ForceRelease, move |manager, patience| {
+                    let key = LeaseKey { task: &task, phase: &phase };
+                    let released = manager.force_release(key, &by, &reason, patience)?;
+                    Ok(released.map_or(Either::B(Null), |lease| Either::A(lease.into())))
+                })
+            }
             Err(error) => settled(env, Family::Lease, Err(error)),
         }
     }
@@ -191,7 +197,7 @@ impl PhaseLeaseManager {
         &self,
         env: &'env Env,
     ) -> napi::Result<PromiseRaw<'env, Vec<JsLeaseEvent>>> {
-        self.answer(env, |manager, patience| {
+        self.answer(env, Operation::List, |manager, patience| {
             Ok(manager.events_after(0, patience)?.into_iter().map(JsLeaseEvent::from).collect())
         })
     }

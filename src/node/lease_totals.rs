@@ -5,12 +5,12 @@ use std::sync::Arc;
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Unknown};
 use napi_derive::napi;
-use serde_json::json;
 
 use super::arguments::path;
 use super::call::{Pending, settled, workspace_path};
 use super::errors::Family;
 use super::json::Json;
+use super::lease_shapes::count;
 use super::leases::STORE_PATIENCE;
 use crate::clock::SystemClock;
 use crate::lease::{self, LeaseTotals};
@@ -28,7 +28,7 @@ pub fn lease_totals<'env>(
         Ok(root) => workspace_path(root),
         Err(error) => return settled(env, Family::Lease, Err(error)),
     };
-    let (pending, promise) = Pending::new(env, Family::Lease)?;
+    let (pending, promise) = Pending::new(env, Family::Lease, None)?;
     runtime().spawn_blocking(move || {
         let totals = lease::totals_of(&root, &SystemClock, Patience::lasting(STORE_PATIENCE));
         let json = totals.map(|totals| Json(totals.map_or_else(|| "null".to_owned(), to_json)));
@@ -38,24 +38,25 @@ pub fn lease_totals<'env>(
 }
 
 fn to_json(totals: LeaseTotals) -> String {
-    json!({
-        "acquired": totals.acquired,
-        "contended": totals.contended,
-        "acquireErrors": totals.acquire_errors,
-        "renewed": totals.renewed,
-        "renewalsRefused": totals.renewals_refused,
-        "renewalErrors": totals.renewal_errors,
-        "takeoversExpired": totals.takeovers_expired,
-        "takeoversDeadHolder": totals.takeovers_dead_holder,
-        "forcedReleases": totals.forced_releases,
-        "finishedHolds": totals.finished_holds,
-        "finishedHoldSeconds": seconds(totals.finished_hold_ms),
-        "active": totals.active,
-        "expired": totals.expired,
-        "oldestAgeSeconds": seconds(totals.oldest_age_ms.unsigned_abs()),
-        "waiters": totals.waiters,
-    })
-    .to_string()
+    let figures: [(&str, f64); 15] = [
+        ("acquired", count(totals.acquired)),
+        ("contended", count(totals.contended)),
+        ("acquireErrors", count(totals.acquire_errors)),
+        ("renewed", count(totals.renewed)),
+        ("renewalsRefused", count(totals.renewals_refused)),
+        ("renewalErrors", count(totals.renewal_errors)),
+        ("takeoversExpired", count(totals.takeovers_expired)),
+        ("takeoversDeadHolder", count(totals.takeovers_dead_holder)),
+        ("forcedReleases", count(totals.forced_releases)),
+        ("finishedHolds", count(totals.finished_holds)),
+        ("finishedHoldSeconds", seconds(totals.finished_hold_ms)),
+        ("active", count(totals.active)),
+        ("expired", count(totals.expired)),
+        ("oldestAgeSeconds", seconds(totals.oldest_age_ms.unsigned_abs())),
+        ("waiters", count(totals.waiters)),
+    ];
+    let members = figures.map(|(name, figure)| format!("\"{name}\":{figure}"));
+    format!("{{{}}}", members.join(","))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "durations stay below 2^53 ms")]

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::lease::{Lease, LeaseManager, LeaseOptions, Renewal};
 use crate::log;
+use crate::metrics::{self, Operation};
 use crate::patience::Patience;
 use crate::place::{self, SystemProbe};
 use crate::text::Text;
@@ -106,6 +107,7 @@ impl PhaseLeaseManager {
     ) -> napi::Result<PromiseRaw<'env, LeaseAcquisitionResult>> {
         self.with_key(
             env,
+            Operation::Acquire,
             task_id,
             phase,
             |manager, task, phase, patience| manager.acquire(task, phase, patience).map(Into::into),
@@ -132,6 +134,7 @@ impl PhaseLeaseManager {
         let max_renewals = self.max_renewals;
         self.with_key(
             env,
+            Operation::Renew,
             task_id,
             phase,
             move |manager, task, phase, patience| {
@@ -166,7 +169,9 @@ impl PhaseLeaseManager {
         task_id: Unknown<'env>,
         phase: Unknown<'env>,
     ) -> napi::Result<PromiseRaw<'env, bool>> {
-        self.with_key(env, task_id, phase, LeaseManager::release, |error| failed(error, "released", false))
+        self.with_key(env, Operation::Release, task_id, phase, LeaseManager::release, |error| {
+            failed(error, "released", false)
+        })
     }
 
     /// Gives back all leases of this agent. Resolves to their number; to 0 if the store failed (the log says so).
@@ -174,6 +179,7 @@ impl PhaseLeaseManager {
     pub fn release_all_leases<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, f64>> {
         self.run(
             env,
+            Operation::ReleaseAll,
             |manager, patience| manager.release_all(patience).map(count),
             |error| failed(error, "released", 0.0),
         )
@@ -185,6 +191,7 @@ impl PhaseLeaseManager {
     pub fn holds_lease(&self, task_id: Unknown<'_>, phase: Unknown<'_>) -> bool {
         key(task_id, phase)
             .and_then(|(task, phase)| self.manager.holds(&task, &phase, Patience::lasting(LONGEST_READ)))
+            .inspect_err(metrics::error)
             .unwrap_or_else(|error| failed(&error, "looked up", false))
     }
 
@@ -198,6 +205,7 @@ impl PhaseLeaseManager {
     pub fn get_lease(&self, task_id: Unknown<'_>, phase: Unknown<'_>) -> Either<PhaseLease, Null> {
         key(task_id, phase)
             .and_then(|(task, phase)| self.manager.get(&task, &phase, Patience::lasting(LONGEST_READ)))
+            .inspect_err(metrics::error)
             .map_or_else(|error| failed(&error, "looked up", Either::B(Null)), or_null)
     }
 
@@ -214,7 +222,9 @@ impl PhaseLeaseManager {
         task_id: Unknown<'env>,
         phase: Unknown<'env>,
     ) -> napi::Result<PromiseRaw<'env, bool>> {
-        self.with_key(env, task_id, phase, LeaseManager::holds, |error| failed(error, "looked up", false))
+        self.with_key(env, Operation::LookUp, task_id, phase, LeaseManager::holds, |error| {
+            failed(error, "looked up", false)
+        })
     }
 
     /// {@link PhaseLeaseManager.getLease}, after all calls made before it, and never on the JavaScript thread if it
@@ -232,6 +242,7 @@ impl PhaseLeaseManager {
     ) -> napi::Result<PromiseRaw<'env, Either<PhaseLease, Null>>> {
         self.with_key(
             env,
+            Operation::LookUp,
             task_id,
             phase,
             |manager, task, phase, patience| manager.get(task, phase, patience).map(or_null),
@@ -244,6 +255,7 @@ impl PhaseLeaseManager {
     pub fn get_stats<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, LeaseStats>> {
         self.run(
             env,
+            Operation::Stats,
             |manager, patience| manager.stats(patience).map(LeaseStats::from),
             |error| failed(error, "counted", LeaseStats::from(crate::lease::LeaseStats::default())),
         )
@@ -253,7 +265,9 @@ impl PhaseLeaseManager {
     /// {@link LeaseError}: `CLOSED` after `close()`, `IO` or `DATABASE` if the database can't be read.
     #[napi(ts_return_type = "Promise<LeaseHealth>", catch_unwind)]
     pub fn health<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, LeaseHealth>> {
-        self.answer(env, |manager, patience| manager.health(patience).map(LeaseHealth::from))
+        self.answer(env, Operation::Stats, |manager, patience| {
+            manager.health(patience).map(LeaseHealth::from)
+        })
     }
 
     /// Lets go of the database; the leases stay. May be called again. Calls made before it that were not awaited
@@ -272,6 +286,7 @@ impl PhaseLeaseManager {
     fn with_key<'env, T: ToNapiValue + Send + 'static>(
         &self,
         env: &'env Env,
+        operation: Operation,
         task_id: Unknown<'env>,
         phase: Unknown<'env>,
         work: impl Fn(&LeaseManager, &Text, &Text, Patience) -> Result<T> + Send + 'static,
@@ -279,7 +294,8 @@ impl PhaseLeaseManager {
     ) -> napi::Result<PromiseRaw<'env, T>> {
         match key(task_id, phase) {
             Ok((task, phase)) => {
-                self.run(env, move |manager, patience| work(manager, &task, &phase, patience), otherwise)
+                let work = move |manager: &_, patience| work(manager, &task, &phase, patience);
+                self.run(env, operation, work, otherwise)
             }
             Err(error) => settled(env, Family::Lease, Err(error)),
         }
@@ -288,24 +304,29 @@ impl PhaseLeaseManager {
     pub(super) fn run<'env, T: ToNapiValue + Send + 'static>(
         &self,
         env: &'env Env,
+        operation: Operation,
         work: impl Fn(&LeaseManager, Patience) -> Result<T> + Send + 'static,
         otherwise: impl Fn(&Error) -> T + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
-        self.answer(env, move |manager, patience| match work(manager, patience) {
+        self.answer(env, operation, move |manager, patience| match work(manager, patience) {
             Err(error) if patience == Patience::Now && would_block(&error) => Err(error),
-            result => Ok(result.unwrap_or_else(|error| otherwise(&error))),
+            result => Ok(result.unwrap_or_else(|error| {
+                metrics::error(&error);
+                otherwise(&error)
+            })),
         })
     }
 
     pub(super) fn answer<'env, T: ToNapiValue + Send + 'static>(
         &self,
         env: &'env Env,
+        operation: Operation,
         work: impl Fn(&LeaseManager, Patience) -> Result<T> + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
-        if let Some(result) = at_once(&self.lane, || work(&self.manager, Patience::Now)) {
+        if let Some(result) = at_once(&self.lane, operation, || work(&self.manager, Patience::Now)) {
             return settled(env, Family::Lease, result);
         }
-        let (pending, promise) = Pending::new(env, Family::Lease)?;
+        let (pending, promise) = Pending::new(env, Family::Lease, operation)?;
         let manager = Arc::clone(&self.manager);
         let patience = Patience::Until(Instant::now() + STORE_PATIENCE);
         self.lane.push(Box::new(move || {

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::ledger::{LedgerStore, Transition, Verification};
 use crate::log;
+use crate::metrics::{self, Operation};
 use crate::patience::Patience;
 use crate::shared::Shared;
 
@@ -158,7 +159,7 @@ impl PhaseLedger {
     #[napi(ts_return_type = "Promise<void>", catch_unwind)]
     pub fn initialize<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
         let (workspace, durability) = (self.workspace.clone(), self.durability);
-        self.answer(env, move |store, patience| {
+        self.answer(env, Operation::Initialize, move |store, patience| {
             workspace.admit(store.path())?;
             store.initialize(durability, patience)
         })
@@ -167,7 +168,7 @@ impl PhaseLedger {
     /// Whether there is a ledger file.
     #[napi(ts_return_type = "Promise<boolean>", catch_unwind)]
     pub fn exists<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, bool>> {
-        self.answer(env, |store, _| Ok(store.exists()))
+        self.answer(env, Operation::Initialize, |store, _| Ok(store.exists()))
     }
 
     /// Appends the transition of a task from one phase to the next.
@@ -232,10 +233,10 @@ impl PhaseLedger {
         let (Ledger { store, lane }, durability) = (&*self.shared, self.durability);
         let now =
             || store.append(&[&transition], durability, Patience::Now).map(|lines| Json(lines.concat()));
-        if let Some(result) = at_once(lane, now) {
+        if let Some(result) = at_once(lane, Operation::Append, now) {
             return settled(env, Family::Ledger, result);
         }
-        let (pending, promise) = Pending::new(env, Family::Ledger)?;
+        let (pending, promise) = Pending::new(env, Family::Ledger, Operation::Append)?;
         lane.push(Job::Append(Box::new((transition, pending)), durability));
         Ok(promise)
     }
@@ -244,12 +245,15 @@ impl PhaseLedger {
     /// file from being read is told in `error`.
     #[napi(ts_return_type = "Promise<VerificationResult>", catch_unwind)]
     pub fn verify<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, VerificationResult>> {
-        self.answer(env, |store, patience| {
+        self.answer(env, Operation::Verify, |store, patience| {
             match store.verify(patience) {
                 Ok(found) => Ok(found.into()),
                 // The caller's patience may be all that was lacking.
                 Err(error @ Error::JournalLocked { .. }) if patience == Patience::Now => Err(error),
-                Err(error) => Ok(VerificationResult::unreadable(error.to_string())),
+                Err(error) => {
+                    metrics::error(&error);
+                    Ok(VerificationResult::unreadable(error.to_string()))
+                }
             }
         })
     }
@@ -264,6 +268,7 @@ impl PhaseLedger {
         let task = text(task_id, "taskId");
         self.never_reject(
             env,
+            Operation::History,
             move |store, patience| {
                 let Ok(task) = &task else { return Ok(parse_lines(&[])) };
                 store.history(task, patience).map(|lines| parse_lines(&lines))
@@ -282,6 +287,7 @@ impl PhaseLedger {
         let task = text(task_id, "taskId");
         self.never_reject(
             env,
+            Operation::LookUp,
             move |store, patience| {
                 let Ok(task) = &task else { return Ok(Either::B(Null)) };
                 let phase = store.current_phase(task, patience)?;
@@ -296,6 +302,7 @@ impl PhaseLedger {
     pub fn get_stats<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, LedgerStats>> {
         self.never_reject(
             env,
+            Operation::Stats,
             |store, patience| store.stats(patience).map(LedgerStats::from),
             || LedgerStats::from(crate::ledger::LedgerStats::default()),
         )
@@ -310,7 +317,7 @@ impl PhaseLedger {
         transition: Transition,
         fence: WorkspaceFence,
     ) -> napi::Result<PromiseRaw<'env, Json>> {
-        let (pending, promise) = Pending::new(env, Family::Ledger)?;
+        let (pending, promise) = Pending::new(env, Family::Ledger, Operation::Append)?;
         let (store, durability) = (Arc::clone(&self.shared.store), self.durability);
         self.shared.lane.push(Job::Other(Box::new(move || {
             let gate = |work: &mut dyn FnMut() -> Result<()>| fence.pass(work);
@@ -323,13 +330,14 @@ impl PhaseLedger {
     fn answer<'env, T: ToNapiValue + Send + 'static>(
         &self,
         env: &'env Env,
+        operation: Operation,
         work: impl Fn(&LedgerStore, Patience) -> Result<T> + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
         let Ledger { store, lane } = &*self.shared;
-        if let Some(result) = at_once(lane, || work(store, Patience::Now)) {
+        if let Some(result) = at_once(lane, operation, || work(store, Patience::Now)) {
             return settled(env, Family::Ledger, result);
         }
-        let (pending, promise) = Pending::new(env, Family::Ledger)?;
+        let (pending, promise) = Pending::new(env, Family::Ledger, operation)?;
         let store = Arc::clone(store);
         lane.push(Job::Other(Box::new(move || {
             pending.settle(work(&store, Patience::lasting(PATIENCE)).map_err(Arc::new));
@@ -341,12 +349,14 @@ impl PhaseLedger {
     fn never_reject<'env, T: ToNapiValue + Send + 'static>(
         &self,
         env: &'env Env,
+        operation: Operation,
         work: impl Fn(&LedgerStore, Patience) -> Result<T> + Send + 'static,
         otherwise: impl Fn() -> T + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
-        self.answer(env, move |store, patience| match work(store, patience) {
+        self.answer(env, operation, move |store, patience| match work(store, patience) {
             Err(error @ Error::JournalLocked { .. }) if patience == Patience::Now => Err(error),
             Err(error) => {
+                metrics::error(&error);
                 let message = "The ledger could not be read";
                 log::warning(message, &[("code", error.code()), ("error", &error.to_string())]);
                 Ok(otherwise())

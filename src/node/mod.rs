@@ -27,4 +27,5 @@ pub mod lease_totals;
 pub mod leases;
 pub mod ledger;
 pub mod logging;
+pub mod metrics;
 pub mod place;

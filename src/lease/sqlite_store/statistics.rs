@@ -7,11 +7,13 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use crate::lease::model::LeaseTotals;
+use crate::metrics::{self, HoldTimes, Takeover};
 use crate::sqlite::Failure;
 
 /// What is counted.
@@ -60,12 +62,17 @@ const FIGURES: usize = COLUMNS.len();
 
 /// Sums of the figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Figures([u64; FIGURES]);
+pub(super) struct Figures {
+    counts: [u64; FIGURES],
+    /// What only this process keeps.
+    hold_times: HoldTimes,
+}
 
 impl Figures {
+    #[inline(never)]
     pub(super) fn of(figure: Figure, count: u64) -> Self {
         let mut figures = Self::default();
-        figures.0[figure as usize] = count;
+        figures.counts[figure as usize] = count;
         figures
     }
 
@@ -74,20 +81,26 @@ impl Figures {
     }
 
     /// A finished hold.
+    #[inline(never)]
     pub(super) fn hold(ms: i64) -> Self {
-        let lasted = Self::of(Figure::FinishedHoldMs, u64::try_from(ms).unwrap_or(0));
-        Self::one(Figure::FinishedHolds).plus(lasted)
+        let ms = u64::try_from(ms).unwrap_or(0);
+        let mut figures = Self::of(Figure::FinishedHoldMs, ms);
+        figures.counts[Figure::FinishedHolds as usize] = 1;
+        figures.hold_times = HoldTimes::of(Duration::from_millis(ms));
+        figures
     }
 
+    #[inline(never)]
     pub(super) fn plus(mut self, other: Self) -> Self {
-        for (figure, more) in self.0.iter_mut().zip(other.0) {
+        for (figure, more) in self.counts.iter_mut().zip(other.counts) {
             *figure = figure.saturating_add(more);
         }
+        self.hold_times = self.hold_times.plus(other.hold_times);
         self
     }
 
     pub(super) fn get(self, figure: Figure) -> u64 {
-        self.0[figure as usize]
+        self.counts[figure as usize]
     }
 
     /// How long finished holds lasted on average, in seconds; 0 if there were none.
@@ -99,13 +112,26 @@ impl Figures {
         }
     }
 
+    #[inline(never)]
     pub(super) fn is_zero(self) -> bool {
         self == Self::default()
     }
 
+    /// Shows in the metrics of this process what it has done itself. To be called once that is committed.
+    #[inline(never)]
+    pub(super) fn publish(self) {
+        metrics::leases_held_for(self.hold_times);
+        for (reason, figure) in [
+            (Takeover::Expired, Figure::TakeoversExpired),
+            (Takeover::DeadHolder, Figure::TakeoversDeadHolder),
+        ] {
+            metrics::takeovers(reason, self.get(figure));
+        }
+    }
+
     /// In the order of the columns, as SQLite counts.
     pub(super) fn columns(self) -> [i64; FIGURES] {
-        self.0.map(|figure| i64::try_from(figure).unwrap_or(i64::MAX))
+        self.counts.map(|figure| i64::try_from(figure).unwrap_or(i64::MAX))
     }
 }
 
@@ -137,21 +163,25 @@ impl From<Figures> for LeaseTotals {
 pub(super) struct Pending([AtomicU64; FIGURES]);
 
 impl Pending {
+    #[inline(never)]
     pub(super) fn add(&self, figures: Figures) {
-        for (pending, more) in self.0.iter().zip(figures.0) {
+        for (pending, more) in self.0.iter().zip(figures.counts) {
             if more > 0 {
                 pending.fetch_add(more, Ordering::Relaxed);
             }
         }
     }
 
+    #[inline(never)]
     pub(super) fn figures(&self) -> Figures {
-        Figures(std::array::from_fn(|figure| self.0[figure].load(Ordering::Relaxed)))
+        let counts = std::array::from_fn(|figure| self.0[figure].load(Ordering::Relaxed));
+        Figures { counts, ..Figures::default() }
     }
 
     /// Takes off what is stored now.
+    #[inline(never)]
     pub(super) fn subtract(&self, stored: Figures) {
-        for (pending, less) in self.0.iter().zip(stored.0) {
+        for (pending, less) in self.0.iter().zip(stored.counts) {
             if less > 0 {
                 pending.fetch_sub(less, Ordering::Relaxed);
             }
@@ -159,6 +189,7 @@ impl Pending {
     }
 
     /// Stores what is pending, in a transaction of its own.
+    #[inline(never)]
     pub(super) fn fold(&self, writer: &Connection) -> Result<(), Failure> {
         let figures = self.figures();
         if figures.is_zero() {
@@ -172,6 +203,7 @@ impl Pending {
 }
 
 /// Adds to what is stored, and sets the token that comes next if there is one to set.
+#[inline(never)]
 pub(super) fn store(writer: &Connection, figures: Figures, next_token: Option<i64>) -> Result<(), Failure> {
     static ADD: LazyLock<String> = LazyLock::new(|| {
         let mut sql = "UPDATE phase_lease_meta SET next_token = coalesce(?1, next_token)".to_owned();
@@ -192,7 +224,7 @@ pub(super) fn stored(connection: &Connection) -> Result<Figures, Failure> {
         LazyLock::new(|| format!("SELECT {} FROM phase_lease_meta WHERE id = 1", COLUMNS.join(", ")));
     let figures = connection.prepare_cached(&READ)?.query_row([], |row| {
         let mut figures = Figures::default();
-        for (column, figure) in figures.0.iter_mut().enumerate() {
+        for (column, figure) in figures.counts.iter_mut().enumerate() {
             *figure = u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0);
         }
         Ok(figures)

@@ -58,6 +58,7 @@ pub(super) fn sweep(writer: &Connection, now: Now<'_>, pending: &Pending) -> Res
     }
     transaction.commit()?;
     pending.add(figures);
+    figures.publish();
     Ok(if dead.len() < BATCH { Swept::All } else { Swept::Batch })
 }
 

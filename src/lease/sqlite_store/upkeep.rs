@@ -70,9 +70,11 @@ impl Upkeep {
     }
 
     /// Counts something; it is stored within half a second while a manager is open.
+    #[inline(never)]
     pub(super) fn count(self: &Arc<Self>, figures: Figures) {
         if !figures.is_zero() {
             self.pending.add(figures);
+            figures.publish();
             self.schedule_fold(FOLD_INTERVAL);
         }
     }
