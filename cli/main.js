@@ -15,7 +15,17 @@ const EXIT_CODES = `Exit codes:
   2  wrong usage; nothing was touched
   3  it couldn't be done; the message says why and what to do`
 
-/** One module of yargs for each command. */
+/**
+ * A command, as yargs takes it; each in a file of its own in commands/.
+ *
+ * @typedef {object} Command
+ * @property {string} command
+ * @property {string} describe
+ * @property {(parser: import('yargs').Argv<any>) => import('yargs').Argv<any>} builder
+ * @property {(options: any) => Promise<void>} handler
+ */
+
+/** @returns {Command[]} */
 const commands = () =>
   readdirSync(join(__dirname, 'commands'))
     .filter((name) => name.endsWith('.js'))

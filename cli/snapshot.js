@@ -4,14 +4,12 @@
 
 const { DriftSummary, sumOf } = require('./drift.js')
 const { Journal } = require('./journal.js')
+const { counted } = require('./text.js')
 const { pathOf, version, withLeases } = require('./workspace.js')
 
 const LAST_ENTRIES = 20
 /** A write-ahead log larger than this has a reader that doesn't end, or a checkpoint that can't. */
 const LARGE_LOG = 64 << 20
-
-/** @typedef {Awaited<ReturnType<Observer['look']>>} Snapshot */
-/** @typedef {Snapshot['leases'][number]} LeaseShown */
 
 /** @param {import('../index.js').LeaseListing} listing */
 const leaseShown = ({ lease, host, pid, heldMs, remainingMs, waiters }) => ({
@@ -49,6 +47,10 @@ class LedgerEnd {
     this.last = []
   }
 
+  get lastHash() {
+    return textOf(this.last.at(-1)?.entry_hash ?? 'genesis')
+  }
+
   /** The last entries, newest first, by what people ask for. */
   shown() {
     return this.last.toReversed().map((entry) => ({
@@ -80,15 +82,16 @@ class Observer {
   /** @param {string} root the workspace's root */
   constructor(root) {
     this.#root = root
-    this.#attestations = new Journal(pathOf(this.#root, 'attestations'))
-    this.#ledger = new Journal(pathOf(this.#root, 'ledger'))
+    this.#attestations = new Journal(pathOf(root, 'attestations'))
+    this.#ledger = new Journal(pathOf(root, 'ledger'))
   }
 
-  get root() {
-    return this.#root
-  }
-
-  /** The state now. Those who ask at the same time get the same answer. */
+  /**
+   * The state now. Those who ask at the same time get the same answer. What can't be read is told in its place, by
+   * `state: 'failed'` and `error`, and doesn't hide the rest.
+   *
+   * @returns {Promise<Snapshot>}
+   */
   look() {
     this.#looking ??= this.#look().finally(() => {
       this.#looking = undefined
@@ -96,42 +99,44 @@ class Observer {
     return this.#looking
   }
 
+  /** @returns {Promise<Snapshot>} */
   async #look() {
-    const [database, drift, ledger] = await Promise.all([
-      failuresTold(() => this.#readLeases()),
-      failuresTold(() => this.#readDrift()),
-      failuresTold(() => this.#readLedger()),
+    const [leasesState, driftState, ledgerState] = await Promise.all([
+      stateOf(() => this.#readLeases()),
+      stateOf(() => this.#readDrift()),
+      stateOf(() => this.#readLedger()),
     ])
-    const leases = database.leases ?? []
-    const snapshot = {
-      workspace: this.#root,
-      at: new Date().toISOString(),
-      version: version(),
-      database: { state: database.state, error: database.error, ...database.health },
-      totals: {
-        active: leases.filter(({ expired }) => !expired).length,
-        expired: leases.filter(({ expired }) => expired).length,
-        waiters: leases.reduce((sum, { waiters }) => sum + waiters, 0),
-        contentionEvents: database.stats?.contentionEvents ?? 0,
-        averageHoldSeconds: database.stats?.averageHoldTime ?? 0,
+    const timeline = this.#drift.timeline()
+    return snapshotOf(this.#root, this.#leases, {
+      database: leasesState,
+      drift: {
+        ...driftState,
+        attestations: this.#drift.attestations,
+        damagedLines: this.#attestations.damagedLines,
+        all: { ...this.#drift.all },
+        last24h: sumOf(timeline),
+        timeline,
       },
-      leases,
-      drift,
-      ledger,
-    }
-    return { ...snapshot, problems: problemsOf(snapshot) }
+      ledger: {
+        ...ledgerState,
+        entries: this.#ledgerEnd.entries,
+        damagedLines: this.#ledger.damagedLines,
+        lastHash: this.#ledgerEnd.lastHash,
+        last: this.#ledgerEnd.shown(),
+      },
+    })
   }
 
+  /** @type {LeasesFound | null} */
+  #leases = null
+
   async #readLeases() {
-    const found = await withLeases(this.#root, async (manager) => {
-      const [listed, stats, health] = await Promise.all([
-        manager.listLeases(),
-        manager.getStats(),
-        manager.health(),
-      ])
-      return { state: /** @type {const} */ ('ok'), leases: listed.map(leaseShown), stats, health }
+    this.#leases = null
+    this.#leases = await withLeases(this.#root, async (manager) => {
+      const [listed, stats, health] = await Promise.all([manager.listLeases(), manager.getStats(), manager.health()])
+      return { leases: listed.map(leaseShown), stats, health }
     })
-    return found ?? { state: /** @type {const} */ ('none') }
+    return this.#leases !== null
   }
 
   async #readDrift() {
@@ -140,15 +145,7 @@ class Observer {
       (record) => summary.add(record),
       () => summary.reset(),
     )
-    const timeline = summary.timeline()
-    return {
-      state: this.#attestations.exists ? /** @type {const} */ ('ok') : /** @type {const} */ ('none'),
-      attestations: summary.attestations,
-      damagedLines: this.#attestations.damagedLines,
-      all: { ...summary.all },
-      last24h: sumOf(timeline),
-      timeline,
-    }
+    return this.#attestations.exists
   }
 
   async #readLedger() {
@@ -157,44 +154,73 @@ class Observer {
       (entry) => end.add(entry),
       () => end.reset(),
     )
-    const last = end.shown()
-    return {
-      state: this.#ledger.exists ? /** @type {const} */ ('ok') : /** @type {const} */ ('none'),
-      entries: end.entries,
-      damagedLines: this.#ledger.damagedLines,
-      lastHash: last[0]?.entryHash ?? 'genesis',
-      last,
-    }
+    return this.#ledger.exists
+  }
+}
+
+/** @typedef {ReturnType<typeof leaseShown>} LeaseShown */
+/** @typedef {{leases: LeaseShown[], stats: import('../index.js').LeaseStats, health: import('../index.js').LeaseHealth}} LeasesFound */
+/** @typedef {{state: 'ok' | 'none' | 'failed', error?: {code: string, message: string}}} State */
+/** @typedef {ReturnType<typeof snapshotOf>} Snapshot */
+
+/**
+ * @param {() => Promise<boolean>} read answers whether there is something
+ * @returns {Promise<State>}
+ */
+async function stateOf(read) {
+  try {
+    return { state: (await read()) ? 'ok' : 'none' }
+  } catch (error) {
+    const { code = 'DEFECT', message } = /** @type {NodeJS.ErrnoException} */ (error)
+    return { state: 'failed', error: { code, message } }
   }
 }
 
 /**
- * What failed is told in its place: the rest can still be seen.
- *
- * @template T
- * @param {() => Promise<T>} read
- * @returns {Promise<T | Failed>}
- * @typedef {{state: 'failed', error: {code: string, message: string}} & Partial<Record<string, never>>} Failed
+ * @typedef {State & {attestations: number, damagedLines: number, all: Counts, last24h: Counts, timeline: ({from: string} & Counts)[]}} DriftFound
+ * @typedef {State & {entries: number, damagedLines: number, lastHash: string, last: ReturnType<LedgerEnd['shown']>}} LedgerFound
+ * @typedef {import('./drift.js').Counts} Counts
+ * @param {string} workspace
+ * @param {LeasesFound | null} found
+ * @param {{database: State, drift: DriftFound, ledger: LedgerFound}} parts
  */
-async function failuresTold(read) {
-  try {
-    return await read()
-  } catch (error) {
-    const { code = 'DEFECT', message } = /** @type {NodeJS.ErrnoException} */ (error)
-    return /** @type {Failed} */ ({ state: 'failed', error: { code, message } })
+function snapshotOf(workspace, found, { database, drift, ledger }) {
+  const leases = found?.leases ?? []
+  const expired = leases.filter((lease) => lease.expired).length
+  return {
+    workspace,
+    at: new Date().toISOString(),
+    version: version(),
+    problems: problemsOf(found?.health, { database, attestations: drift, ledger }),
+    database: { ...database, ...found?.health },
+    totals: {
+      active: leases.length - expired,
+      expired,
+      waiters: leases.reduce((sum, { waiters }) => sum + waiters, 0),
+      contentionEvents: found?.stats.contentionEvents ?? 0,
+      averageHoldSeconds: found?.stats.averageHoldTime ?? 0,
+    },
+    leases,
+    drift,
+    ledger,
   }
 }
 
-/** @param {any} snapshot @returns {string[]} what is wrong at a glance */
-function problemsOf({ database, drift, ledger }) {
+/**
+ * What is wrong at a glance.
+ *
+ * @param {import('../index.js').LeaseHealth | undefined} health
+ * @param {Record<string, State & {damagedLines?: number}>} parts
+ */
+function problemsOf(health, parts) {
   const problems = []
-  for (const [name, part] of Object.entries({ database, attestations: drift, ledger })) {
-    if (part.state === 'failed') problems.push(`the ${name} can't be read: ${part.error.message}`)
-    if (part.damagedLines > 0) problems.push(`the ${name} have damaged lines: driftlock doctor`.replace('ledger have', 'ledger has'))
+  for (const [name, { error, damagedLines = 0 }] of Object.entries(parts)) {
+    if (error) problems.push(`can't read the ${name}: ${error.message}`)
+    if (damagedLines > 0) problems.push(`${counted(damagedLines, 'damaged line')} in the ${name}: driftlock doctor`)
   }
-  if (database.wal === false) problems.push('the database is not in WAL mode: driftlock doctor')
-  if (database.fileSystem?.locksExclude === false) problems.push('locks may not exclude on this file system: driftlock doctor')
-  if (database.logBytes > LARGE_LOG) problems.push("the database's log is large: driftlock doctor")
+  if (health?.wal === false) problems.push('the database is not in WAL mode: driftlock doctor')
+  if (health?.fileSystem.locksExclude === false) problems.push('locks may not exclude here: driftlock doctor')
+  if (health && health.logBytes > LARGE_LOG) problems.push("the database's log is large: driftlock doctor")
   return problems
 }
 

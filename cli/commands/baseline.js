@@ -14,11 +14,11 @@ exports.command = 'baseline'
 exports.describe = 'The baselines of prompts: list them, set one anew'
 
 /** @param {import('yargs').Argv} parser */
-exports.builder = (parser) =>
-  parser.command(list).command(reset).demandCommand(1, 'Which one: list or reset?')
+exports.builder = (parser) => parser.command(list).command(reset).demandCommand(1, 'Which one: list or reset?')
 
 /** @typedef {import('../baselines.js').Baseline} Baseline */
 
+/** @type {import('../main.js').Command} */
 const list = {
   command: 'list',
   describe: 'The baselines, by task and phase',
@@ -50,6 +50,7 @@ function baselineTable(baselines) {
   return table(['TASK', 'PHASE', 'HASH', '#VERSION', 'UPDATED', 'BY', 'REASON'], rows)
 }
 
+/** @type {import('../main.js').Command} */
 const reset = {
   command: 'reset',
   describe: 'Set the baseline of a task and phase, so that an intended change no longer counts as drift',
@@ -79,7 +80,8 @@ const reset = {
  */
 async function resetBaseline(options) {
   const { task, phase, hash, useLatest, reason, updatedBy, versionTag, dryRun } = options
-  if ((hash === undefined) === !useLatest) throw new UsageError('One of --hash and --use-latest is needed, and not both')
+  if ((hash === undefined) === !useLatest)
+    throw new UsageError('One of --hash and --use-latest is needed, and not both')
   if (hash !== undefined && !HASH.test(hash)) {
     throw new UsageError(`--hash takes 64 lower-case hexadecimal digits, got ${shown(hash, 80)}`)
   }

@@ -16,8 +16,17 @@ exports.describe = 'Prompts and personas that differ from their baselines, newes
 exports.builder = (parser) =>
   parser
     .option('task', { alias: 't', type: 'string', requiresArg: true, describe: 'Only of this task' })
-    .option('since', { type: 'string', requiresArg: true, describe: 'Only since then: 30m, 2h, 7d, or a time (ISO 8601)' })
-    .option('limit', { type: 'number', requiresArg: true, default: 50, describe: 'List so many at most; all are counted' })
+    .option('since', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'Only since then: 30m, 2h, 7d, or a time (ISO 8601)',
+    })
+    .option('limit', {
+      type: 'number',
+      requiresArg: true,
+      default: 50,
+      describe: 'List so many at most; all are counted',
+    })
     .option('fail-on', {
       choices: /** @type {const} */ (['low', 'medium', 'high']),
       requiresArg: true,
@@ -53,7 +62,9 @@ exports.handler = async (options) => {
     if (latest.length > limit) latest.shift()
   })
   const total = SEVERITIES.reduce((sum, name) => sum + counts[/** @type {keyof typeof counts} */ (name)], 0)
-  const isFound = failOn !== undefined && SEVERITIES.some((name) => isAtLeast(name, failOn) && counts[/** @type {keyof typeof counts} */ (name)] > 0)
+  const isFound =
+    failOn !== undefined &&
+    SEVERITIES.some((name) => isAtLeast(name, failOn) && counts[/** @type {keyof typeof counts} */ (name)] > 0)
   if (isFound) process.exitCode = EXIT.FOUND
   const found = {
     workspace: root,
@@ -74,10 +85,13 @@ const isAtLeast = (severity, threshold) => RANK[/** @type {keyof typeof RANK} */
 /** The time that `--since` means. @param {string} text @param {number} now */
 function timeOf(text, now) {
   const [, number, unit] = /^(\d+(?:\.\d+)?)([smhdw])$/.exec(text) ?? []
-  if (number !== undefined) return new Date(now - Number(number) * UNITS[/** @type {keyof typeof UNITS} */ (unit)]).getTime() || 0
+  if (number !== undefined)
+    return new Date(now - Number(number) * UNITS[/** @type {keyof typeof UNITS} */ (unit)]).getTime() || 0
   const time = /^\d{4}-\d\d/.test(text) ? Date.parse(text) : Number.NaN
   if (!Number.isNaN(time)) return time
-  throw new UsageError(`--since takes a duration such as 30m, 2h or 7d, or a time such as 2026-01-31T12:00:00Z, got ${shown(text)}`)
+  throw new UsageError(
+    `--since takes a duration such as 30m, 2h or 7d, or a time such as 2026-01-31T12:00:00Z, got ${shown(text)}`,
+  )
 }
 
 /** @param {{attestations: number, total: number, counts: Record<string, number>, drift: Drift[], damagedLines: number}} found @param {boolean} exists */

@@ -25,8 +25,16 @@ exports.handler = async (options) => {
     new PhaseLedger(root).getTaskHistory(task),
   ])
   const events = [
-    ...attestations.map((record) => ({ kind: /** @type {const} */ ('attestation'), at: String(record.timestamp), record })),
-    ...transitions.map((record) => ({ kind: /** @type {const} */ ('transition'), at: String(record.timestamp), record })),
+    ...attestations.map((record) => ({
+      kind: /** @type {const} */ ('attestation'),
+      at: String(record.timestamp),
+      record,
+    })),
+    ...transitions.map((record) => ({
+      kind: /** @type {const} */ ('transition'),
+      at: String(record.timestamp),
+      record,
+    })),
   ].sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0))
   answer(options, { workspace: root, task, events }, (found) =>
     found.events.length > 0
@@ -53,7 +61,8 @@ function row(event) {
 
 /** @param {import('../../index.js').PromptAttestation} record */
 function attested(record) {
-  if (!record.drift_detected && !record.persona_drift) return record.baseline_hash ? 'as the baseline' : 'first: the baseline'
+  if (!record.drift_detected && !record.persona_drift)
+    return record.baseline_hash ? 'as the baseline' : 'first: the baseline'
   const what = [record.drift_detected && 'prompt', record.persona_drift && 'persona'].filter(Boolean).join(' and ')
   return `${what} drifted: ${severityShown(shown(record.severity ?? 'unknown', 20))}`
 }

@@ -15,8 +15,10 @@ exports.command = 'leases'
 exports.describe = 'The leases: list them, release one by force, what happened to them'
 
 /** @param {import('yargs').Argv} parser */
-exports.builder = (parser) => parser.command(list).command(release).command(events).demandCommand(1, 'Which one: list, release or events?')
+exports.builder = (parser) =>
+  parser.command(list).command(release).command(events).demandCommand(1, 'Which one: list, release or events?')
 
+/** @type {import('../main.js').Command} */
 const list = {
   command: 'list',
   describe: 'Who holds what, for how long, and how many wait',
@@ -33,6 +35,7 @@ const list = {
   },
 }
 
+/** @type {import('../main.js').Command} */
 const release = {
   command: 'release <task> <phase>',
   describe: "End somebody's lease, whoever holds it; who did it and why is recorded",
@@ -41,7 +44,11 @@ const release = {
     parser
       .positional('task', { type: 'string', describe: 'The task' })
       .positional('phase', { type: 'string', describe: 'The phase' })
-      .option('force', { type: 'boolean', default: false, describe: "Needed: the holder's work is refused from then on" })
+      .option('force', {
+        type: 'boolean',
+        default: false,
+        describe: "Needed: the holder's work is refused from then on",
+      })
       .option('by', { type: 'string', requiresArg: true, describe: 'Who releases it; needed' })
       .option('reason', { type: 'string', requiresArg: true, describe: 'Why; needed' })
       .example('$0 leases release TASK-1 IMPLEMENT --force --by ann --reason "agent-7 hangs"', 'end this lease')
@@ -65,6 +72,7 @@ const release = {
 
 /** @typedef {import('../../index.js').LeaseEvent} LeaseEvent */
 
+/** @type {import('../main.js').Command} */
 const events = {
   command: 'events',
   describe: 'What happened to leases without their holders: expiries, take-overs, forced releases',
@@ -81,7 +89,8 @@ const events = {
       .example('$0 leases events --follow', 'until Ctrl+C'),
   /** @param {{workspace: string, json: boolean, follow: boolean, limit: number}} options */
   handler: async (options) => {
-    if (!Number.isInteger(options.limit) || options.limit < 0) throw new UsageError('--limit takes a whole number from 0 on')
+    if (!Number.isInteger(options.limit) || options.limit < 0)
+      throw new UsageError('--limit takes a whole number from 0 on')
     const { root } = openWorkspace(options)
     const all = await readEvents(root)
     const recent = options.limit === 0 ? [] : all.slice(-options.limit)

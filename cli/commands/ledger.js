@@ -10,11 +10,11 @@ exports.command = 'ledger'
 exports.describe = 'The ledger of phases: is it whole, what is in it'
 
 /** @param {import('yargs').Argv} parser */
-exports.builder = (parser) =>
-  parser.command(verify).command(stats).demandCommand(1, 'Which one: verify or stats?')
+exports.builder = (parser) => parser.command(verify).command(stats).demandCommand(1, 'Which one: verify or stats?')
 
 /** @typedef {{workspace: string, json: boolean}} Options */
 
+/** @type {import('../main.js').Command} */
 const verify = {
   command: 'verify',
   describe: 'Check each hash and the chain; exit code 1 if it is not whole',
@@ -47,12 +47,15 @@ function verdict(found) {
   const changed = found.tampered_entries ?? []
   if (changed.length > 0) {
     const ids = changed.slice(0, 20).map((id) => shown(id, 40))
-    lines.push(`${counted(changed.length, 'entry was', 'entries were')} changed: ${ids.join(', ')}${changed.length > 20 ? ', …' : ''}`)
+    lines.push(
+      `${counted(changed.length, 'entry was', 'entries were')} changed: ${ids.join(', ')}${changed.length > 20 ? ', …' : ''}`,
+    )
   }
   lines.push('Compare with a backup of state/process/ledger.jsonl; who could write the file since then?')
   return lines.join('\n')
 }
 
+/** @type {import('../main.js').Command} */
 const stats = {
   command: 'stats',
   describe: 'How many entries and tasks, from when to when, and the last hash',

@@ -29,7 +29,6 @@ exports.builder = (parser) =>
       default: DEFAULT_LISTEN,
       describe: 'HOST:PORT for --serve; port 0 takes any that is free',
     })
-    .conflicts('watch', ['serve'])
     .example('$0 status', 'the state of the workspace in this folder')
     .example('$0 status --watch 5', 'again each five seconds, until Ctrl+C')
     .example('$0 status --serve', `a page on http://${DEFAULT_LISTEN}/`)
@@ -43,6 +42,7 @@ exports.handler = async (options) => {
   if (options.json && (options.serve || options.watch !== undefined)) {
     throw new UsageError('--json gives one document; it goes neither with --watch nor with --serve')
   }
+  if (options.serve && options.watch !== undefined) throw new UsageError('--watch and --serve: one or the other')
   if (options.serve) return require('../page/server.js').serve(options)
   if (options.watch !== undefined) return watch(options.workspace, secondsOf(options.watch))
   const snapshot = await new Observer(openWorkspace(options).root).look()
@@ -99,7 +99,10 @@ function driftText({ drift }) {
   ]
   return [
     heading('DRIFT', `among ${counted(drift.attestations, 'attestation')}`),
-    table(['', ...SEVERITIES.map((name) => `#${severityShown(name)}`)], [row('last 24 h', drift.last24h), row('all', drift.all)]),
+    table(
+      ['', ...SEVERITIES.map((name) => `#${severityShown(name)}`)],
+      [row('last 24 h', drift.last24h), row('all', drift.all)],
+    ),
   ].join('\n')
 }
 
