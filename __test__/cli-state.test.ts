@@ -1,3 +1,4 @@
+import { mkdirSync, rmSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { describe, expect, test } from 'vitest'
 import { jsonOf, runCli, startCli, workspaceWithJournals } from './helpers/cli.js'
@@ -76,7 +77,6 @@ describe('status', () => {
 
   test('shows the rest if a part can’t be read, and fails', async () => {
     const root = await workspaceWithJournals()
-    const { rmSync, mkdirSync } = await import('node:fs')
     rmSync(ledgerPath(root))
     mkdirSync(ledgerPath(root))
     const { value, code } = await jsonOf(root, 'status')
