@@ -3,7 +3,17 @@ import { existsSync, mkdirSync, realpathSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { PhaseLeaseManager } from '../index.js'
-import { cliEntry, HOSTILE, HOSTILE_SHOWN, jsonOf, runCli, UNSAFE, workspaceWithJournals } from './helpers/cli.js'
+import {
+  cliEntry,
+  driftRecord,
+  HOSTILE,
+  HOSTILE_SHOWN,
+  jsonOf,
+  runCli,
+  UNSAFE,
+  workspaceWithJournals,
+  writeAttestations,
+} from './helpers/cli.js'
 import { runScript } from './helpers/peer.js'
 import { makeWorkspace, openDatabase, openLeases, snapshot } from './helpers/workspace.js'
 
@@ -208,8 +218,14 @@ describe('failures', () => {
   })
 
   test('a reader that goes away is none', () => {
-    const line = `"${process.execPath}" "${cliEntry}" --help | head -c 1; echo " \${PIPESTATUS[0]}"`
-    expect(execFileSync('bash', ['-c', line], { encoding: 'utf8' })).toBe('d 0\n')
+    const root = makeWorkspace()
+    writeAttestations(
+      root,
+      Array.from({ length: 2000 }, () => driftRecord('low', 1000)),
+    )
+    const drift = `"${process.execPath}" "${cliEntry}" drift --limit 2000 --json -w "${root}"`
+    const line = `${drift} | head -c 1; echo " \${PIPESTATUS[0]}"`
+    expect(execFileSync('bash', ['-c', line], { encoding: 'utf8' })).toBe('{ 0\n')
   })
 })
 
