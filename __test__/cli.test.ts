@@ -55,6 +55,7 @@ describe('help', () => {
       expect(code, command.join(' ')).toBe(0)
       expect(stdout.startsWith(`driftlock ${command.join(' ')}`), stdout).toBe(true)
       expect(stdout).toContain('--workspace')
+      expect(stdout, command.join(' ')).toContain('Exit codes:')
     })
   })
 

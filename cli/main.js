@@ -5,27 +5,12 @@
 const { readdirSync } = require('node:fs')
 const { join } = require('node:path')
 const yargs = require('yargs')
+const { EXIT_CODES, withExitCodes } = require('./command.js')
 const { EXIT, UsageError } = require('./exit.js')
 const { json, shownLines } = require('./text.js')
 const { version } = require('./workspace.js')
 
-const EXIT_CODES = `Exit codes:
-  0  done, and nothing found
-  1  found: drift at --fail-on, a broken ledger, a problem of the doctor's, no such lease to release
-  2  wrong usage; nothing was touched
-  3  it couldn't be done; the message says why and what to do`
-
-/**
- * A command, as yargs takes it; each in a file of its own in commands/.
- *
- * @typedef {object} Command
- * @property {string} command
- * @property {string} describe
- * @property {(parser: import('yargs').Argv<any>) => import('yargs').Argv<any>} builder
- * @property {(options: any) => Promise<void>} handler
- */
-
-/** @returns {Command[]} */
+/** One module for each command. @returns {import('./command.js').Command[]} */
 const commands = () =>
   readdirSync(join(__dirname, 'commands'))
     .filter((name) => name.endsWith('.js'))
@@ -51,7 +36,7 @@ function parserOf(args) {
     })
     .option('json', { type: 'boolean', default: false, describe: 'Answer one JSON document' })
     .completion('completion', 'Print a completion script for bash or zsh')
-  for (const command of commands()) parser.command(command)
+  for (const command of commands()) parser.command(withExitCodes(command))
   return parser
     .demandCommand(1, 'Which command? One of those above is needed.')
     .strict()

@@ -41,6 +41,7 @@ function json(value, indent = 2) {
 /** A duration in its two largest units. @param {number} ms */
 function duration(ms) {
   if (!Number.isFinite(ms)) return '?'
+  if (ms > 0 && ms < 1000) return `${Math.ceil(ms)}ms`
   const seconds = Math.round(ms / 1000)
   if (seconds < 60) return `${seconds}s`
   if (seconds < 3600) return `${Math.floor(seconds / 60)}m ${seconds % 60}s`

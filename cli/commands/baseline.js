@@ -1,5 +1,6 @@
 'use strict'
 
+const { withExitCodes } = require('../command.js')
 const { PromptAttestationManager } = require('../../index.js')
 const { readBaselines } = require('../baselines.js')
 const { CommandError, UsageError } = require('../exit.js')
@@ -14,11 +15,12 @@ exports.command = 'baseline'
 exports.describe = 'The baselines of prompts: list them, set one anew'
 
 /** @param {import('yargs').Argv} parser */
-exports.builder = (parser) => parser.command(list).command(reset).demandCommand(1, 'Which one: list or reset?')
+exports.builder = (parser) =>
+  parser.command(withExitCodes(list)).command(withExitCodes(reset)).demandCommand(1, 'Which one: list or reset?')
 
 /** @typedef {import('../baselines.js').Baseline} Baseline */
 
-/** @type {import('../main.js').Command} */
+/** @type {import('../command.js').Command} */
 const list = {
   command: 'list',
   describe: 'The baselines, by task and phase',
@@ -50,7 +52,7 @@ function baselineTable(baselines) {
   return table(['TASK', 'PHASE', 'HASH', '#VERSION', 'UPDATED', 'BY', 'REASON'], rows)
 }
 
-/** @type {import('../main.js').Command} */
+/** @type {import('../command.js').Command} */
 const reset = {
   command: 'reset',
   describe: 'Set the baseline of a task and phase, so that an intended change no longer counts as drift',

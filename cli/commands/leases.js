@@ -1,6 +1,7 @@
 'use strict'
 
 const { setTimeout: sleep } = require('node:timers/promises')
+const { withExitCodes } = require('../command.js')
 const { EXIT, UsageError } = require('../exit.js')
 const { answer, print, table } = require('../output.js')
 const { leaseShown } = require('../snapshot.js')
@@ -16,9 +17,13 @@ exports.describe = 'The leases: list them, release one by force, what happened t
 
 /** @param {import('yargs').Argv} parser */
 exports.builder = (parser) =>
-  parser.command(list).command(release).command(events).demandCommand(1, 'Which one: list, release or events?')
+  parser
+    .command(withExitCodes(list))
+    .command(withExitCodes(release))
+    .command(withExitCodes(events))
+    .demandCommand(1, 'Which one: list, release or events?')
 
-/** @type {import('../main.js').Command} */
+/** @type {import('../command.js').Command} */
 const list = {
   command: 'list',
   describe: 'Who holds what, for how long, and how many wait',
@@ -35,7 +40,7 @@ const list = {
   },
 }
 
-/** @type {import('../main.js').Command} */
+/** @type {import('../command.js').Command} */
 const release = {
   command: 'release <task> <phase>',
   describe: "End somebody's lease, whoever holds it; who did it and why is recorded",
@@ -51,8 +56,7 @@ const release = {
       })
       .option('by', { type: 'string', requiresArg: true, describe: 'Who releases it; needed' })
       .option('reason', { type: 'string', requiresArg: true, describe: 'Why; needed' })
-      .example('$0 leases release TASK-1 IMPLEMENT --force --by ann --reason "agent-7 hangs"', 'end this lease')
-      .epilogue('Exit code 1 if there was no such lease.'),
+      .example('$0 leases release TASK-1 IMPLEMENT --force --by ann --reason "agent-7 hangs"', 'end this lease'),
   /** @param {{workspace: string, json: boolean, task: string, phase: string, force: boolean, by?: string, reason?: string}} options */
   handler: async (options) => {
     const { task, phase, force, by, reason } = options
@@ -72,7 +76,7 @@ const release = {
 
 /** @typedef {import('../../index.js').LeaseEvent} LeaseEvent */
 
-/** @type {import('../main.js').Command} */
+/** @type {import('../command.js').Command} */
 const events = {
   command: 'events',
   describe: 'What happened to leases without their holders: expiries, take-overs, forced releases',

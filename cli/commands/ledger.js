@@ -1,5 +1,6 @@
 'use strict'
 
+const { withExitCodes } = require('../command.js')
 const { PhaseLedger } = require('../../index.js')
 const { EXIT } = require('../exit.js')
 const { answer, colour } = require('../output.js')
@@ -10,11 +11,12 @@ exports.command = 'ledger'
 exports.describe = 'The ledger of phases: is it whole, what is in it'
 
 /** @param {import('yargs').Argv} parser */
-exports.builder = (parser) => parser.command(verify).command(stats).demandCommand(1, 'Which one: verify or stats?')
+exports.builder = (parser) =>
+  parser.command(withExitCodes(verify)).command(withExitCodes(stats)).demandCommand(1, 'Which one: verify or stats?')
 
 /** @typedef {{workspace: string, json: boolean}} Options */
 
-/** @type {import('../main.js').Command} */
+/** @type {import('../command.js').Command} */
 const verify = {
   command: 'verify',
   describe: 'Check each hash and the chain; exit code 1 if it is not whole',
@@ -55,7 +57,7 @@ function verdict(found) {
   return lines.join('\n')
 }
 
-/** @type {import('../main.js').Command} */
+/** @type {import('../command.js').Command} */
 const stats = {
   command: 'stats',
   describe: 'How many entries and tasks, from when to when, and the last hash',

@@ -21,7 +21,8 @@ async function serve({ workspace, listen }) {
   const { root } = findWorkspace(workspace)
   const routes = makeRoutes(root)
   const server = createServer((request, response) => {
-    const handler = routes[pathOfRequest(request)]
+    const path = pathOfRequest(request)
+    const handler = Object.hasOwn(routes, path) ? routes[path] : undefined
     if (handler) return void handler(request, response)
     response.writeHead(404, { 'content-type': 'text/plain; charset=utf-8' }).end('not found: the page is at /\n')
   })
