@@ -1,28 +1,20 @@
 // The whole way of an alert: agents do what they should not, and somebody at Slack or PagerDuty is told; on the real
 // programs, with the committed configuration.
-import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { parse } from 'yaml'
 import * as driftlock from '../../index.js'
 import { Load } from '../../monitoring/rehearsal/load.mjs'
 import { until } from '../../monitoring/rehearsal/programs.mjs'
 import { missingPrograms, type Notice, Stack } from '../../monitoring/rehearsal/stack.mjs'
 import { databasePath, ledgerPath, makeWorkspace } from '../helpers/workspace.js'
-import { notRun } from './programs.js'
+import { allAlerts, notRun } from './configuration.js'
 
-interface Rule {
-  alert?: string
-  labels: { severity: string }
-}
-
-const rulesFile = join(__dirname, '../../monitoring/prometheus/driftlock.rules.yml')
-const rules = (parse(readFileSync(rulesFile, 'utf8')).groups[0].rules as Rule[]).filter(({ alert }) => alert)
-const allAlerts = rules.map(({ alert }) => alert!.toLowerCase())
-const criticalAlerts = rules
+const names = allAlerts().map(({ alert }) => alert.toLowerCase())
+const criticals = allAlerts()
   .filter(({ labels }) => labels.severity === 'critical')
-  .map(({ alert }) => alert!.toLowerCase())
+  .map(({ alert }) => alert.toLowerCase())
 
 describe.skipIf(notRun(missingPrograms()))('alerts', () => {
   test('arrive where they should, and clear', { timeout: 180_000 }, async () => {
@@ -40,7 +32,7 @@ describe.skipIf(notRun(missingPrograms()))('alerts', () => {
       )
     const arrives = async (alert: string, status: Notice['status'] = 'firing') => {
       await until(`Slack is told that ${alert} is ${status}`, () => told('slack', alert, status))
-      if (!criticalAlerts.includes(alert.toLowerCase())) return
+      if (!criticals.includes(alert.toLowerCase())) return
       await until(`PagerDuty is told that ${alert} is ${status}`, () => told('pagerduty', alert, status))
     }
 
@@ -83,11 +75,13 @@ describe.skipIf(notRun(missingPrograms()))('alerts', () => {
     appendFileSync(ledgerPath(workspace), 'not an entry\n')
     await arrives('DriftlockLogDamaged')
 
-    const database = readFileSync(databasePath(workspace))
     load.close()
+    const state = join(workspace, 'state')
+    const files = readdirSync(state).filter((name) => name.startsWith('orchestrator.db'))
+    for (const name of files) renameSync(join(state, name), join(state, `kept-${name}`))
     writeFileSync(databasePath(workspace), 'not a database')
     await arrives('DriftlockStoreUnreadable')
-    writeFileSync(databasePath(workspace), database)
+    for (const name of files) renameSync(join(state, `kept-${name}`), join(state, name))
     await arrives('DriftlockStoreUnreadable', 'resolved')
 
     await stack.stopExporter('SIGKILL')
@@ -108,12 +102,12 @@ describe.skipIf(notRun(missingPrograms()))('alerts', () => {
       return told('slack', 'DriftlockLogUnread', 'firing')
     })
     appendFileSync(counters, '\n')
-    for (const alert of allAlerts) await arrives(alert, 'resolved')
+    for (const alert of names) await arrives(alert, 'resolved')
 
     const alertsOf = (receiver: Notice['receiver']) => [
       ...new Set(stack.receivers.notices.filter((notice) => notice.receiver === receiver).map(({ alert }) => alert)),
     ]
-    expect(alertsOf('slack').sort()).toEqual(allAlerts.sort())
-    expect(alertsOf('pagerduty').sort()).toEqual(criticalAlerts.sort())
+    expect(alertsOf('slack').sort()).toEqual(names.sort())
+    expect(alertsOf('pagerduty').sort()).toEqual(criticals.sort())
   })
 })

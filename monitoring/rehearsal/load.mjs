@@ -47,7 +47,7 @@ export class Load {
    * @param {number} times
    */
   async #record(name, times) {
-    const metadata = { taskId: `TASK-${++this.#count}`, phase: 'REVIEW' }
+    const metadata = { taskId: this.#newTask(), phase: 'REVIEW' }
     const calls = Array.from({ length: times }, () => this.#recorder.recordCounter(name, 1, metadata))
     await Promise.all(calls)
   }
@@ -55,7 +55,7 @@ export class Load {
   /** Leases that are acquired, and attempts that are refused meanwhile. @param {number} acquired @param {number} contended */
   async leases(acquired, contended) {
     for (let i = 0; i < acquired; i++) {
-      const task = `TASK-${++this.#count}`
+      const task = this.#newTask()
       await this.#agent.acquireLease(task, 'IMPLEMENT')
       if (i === acquired - 1) for (let j = 0; j < contended; j++) await this.#rival.acquireLease(task, 'IMPLEMENT')
       await this.#agent.releaseLease(task, 'IMPLEMENT')
@@ -67,18 +67,26 @@ export class Load {
    *
    * @param {import('../../index.js').WorkPhase} phase
    * @param {boolean} [drift]
+   * @param {string} [taskId]
    */
-  async prompt(phase, drift = false) {
-    const taskId = `TASK-${++this.#count}`
+  async prompt(phase, drift = false, taskId = this.#newTask()) {
     const spec = { phase, taskId, timestamp: '', qualityGates: ['tests'], artifacts: [], contextSummary: 'dates' }
     for (const requirement of ['parse', 'parse', drift ? 'guess' : 'parse']) {
       await this.#prompts.attest({ ...spec, requirements: [requirement] })
     }
   }
 
-  /** @param {import('../../index.js').WorkPhase} phase */
-  async transition(phase) {
-    await this.#ledger.appendTransition(`TASK-${++this.#count}`, null, phase, [], true)
+  /**
+   * @param {import('../../index.js').WorkPhase} phase
+   * @param {string} [taskId]
+   */
+  async transition(phase, taskId = this.#newTask()) {
+    await this.#ledger.appendTransition(taskId, null, phase, [], true)
+  }
+
+  #newTask() {
+    this.#count++
+    return `LOAD-${this.#count}`
   }
 
   close() {
