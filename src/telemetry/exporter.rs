@@ -78,13 +78,13 @@ impl Exporter {
         Ok(Self { workspace: workspace.to_owned(), file, lock: Some(lock), state, unread_bytes: [0; 3] })
     }
 
-    /// Knows what the exporter of the workspace has counted, and can count on, but writes nothing down.
+    /// Knows what the exporter of the workspace has counted, and can count on, but writes nothing down and shows all.
     pub fn look(workspace: &Path, start: Start) -> Result<Self> {
         must_be_folder(workspace)?;
         let file = state_file(workspace);
         let state = match file.load()? {
-            Some(Loaded::State(state)) => *state,
-            Some(Loaded::Damaged) | None => State { start, ..State::default() },
+            Some(Loaded::State(state)) => State { was_scraped: true, ..*state },
+            Some(Loaded::Damaged) | None => State { start, was_scraped: true, ..State::default() },
         };
         Ok(Self { workspace: workspace.to_owned(), file, lock: None, state, unread_bytes: [0; 3] })
     }

@@ -76,7 +76,7 @@ mod tests {
         totals.to_map().into_iter().collect()
     }
 
-    fn expect(found: Vec<(String, f64)>, expected: &[(&str, f64)]) {
+    fn expect(found: &[(String, f64)], expected: &[(&str, f64)]) {
         let found: Vec<(&str, f64)> = found.iter().map(|(name, total)| (name.as_str(), *total)).collect();
         assert_eq!(found, expected);
     }
@@ -94,7 +94,7 @@ mod tests {
             ],
         );
         expect(
-            found,
+            &found,
             &[
                 ("counter_total{counter=evidence_gate_failed}", 3.0),
                 ("counter_total{counter=evidence_gate_passed}", 0.5),
@@ -139,7 +139,7 @@ mod tests {
             ],
         );
         expect(
-            found,
+            &found,
             &[
                 ("attestations_total{phase=SPEC,severity=none}", 1.0),
                 ("attestations_total{phase=VERIFY,severity=high}", 1.0),
@@ -159,7 +159,7 @@ mod tests {
             &[r#"{"to_phase":"PLAN","from_phase":"SPEC"}"#, r#"{"to_phase":null}"#, "{"],
         );
         expect(
-            found,
+            &found,
             &[
                 ("ledger_entries_total{phase=PLAN}", 1.0),
                 ("ledger_entries_total{phase=other}", 1.0),

@@ -252,6 +252,8 @@ impl Family {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "what is counted here is whole")]
+
     use super::*;
 
     #[test]

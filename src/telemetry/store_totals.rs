@@ -63,6 +63,8 @@ impl StoreState {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp, reason = "what is counted here is whole")]
+
     use super::*;
 
     fn acquired(state: &mut StoreState, now: f64, start: Start) -> f64 {

@@ -1,5 +1,7 @@
 //! Counting over appends, rotations, restarts and damage.
 
+#![allow(clippy::float_cmp, reason = "what is counted here is whole")]
+
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -58,7 +60,7 @@ fn append(path: &Path, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-fn line(number: usize) -> String {
+fn line(number: u32) -> String {
     format!(
         "{{\"timestamp\":\"{number}\",\"counter\":\"phase_skips_attempted\",\"value\":1,\"metadata\":{{}}}}\n"
     )
@@ -116,7 +118,7 @@ proptest! {
     fn whatever_happens_each_line_is_counted_once(steps in steps()) {
         let mut workspace = Workspace::new();
         let mut exporter = Some(workspace.open());
-        let (mut lines, mut garbage) = (0, 0);
+        let (mut lines, mut garbage) = (0_u32, 0_u32);
         let mut rest = String::new();
         poll(exporter.as_mut().unwrap());
         for step in steps {
@@ -169,7 +171,7 @@ proptest! {
         workspace.append(&rest);
         let seen = exporter.as_mut().unwrap();
         poll(seen);
-        prop_assert_eq!((skips(seen), malformed(seen)), (f64::from(lines as u32), f64::from(garbage)));
+        prop_assert_eq!((skips(seen), malformed(seen)), (f64::from(lines), f64::from(garbage)));
     }
 }
 
