@@ -23,6 +23,7 @@ pub mod holds;
 mod json;
 pub mod lease_administration;
 pub mod lease_shapes;
+pub mod lease_totals;
 pub mod leases;
 pub mod ledger;
 pub mod logging;
