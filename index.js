@@ -15,8 +15,9 @@ class LeaseError extends DriftlockError {}
 class AttestationError extends DriftlockError {}
 class LedgerError extends DriftlockError {}
 class FileLockError extends DriftlockError {}
+class TelemetryError extends DriftlockError {}
 
-const errorClasses = { DriftlockError, LeaseError, AttestationError, LedgerError, FileLockError }
+const errorClasses = { DriftlockError, LeaseError, AttestationError, LedgerError, FileLockError, TelemetryError }
 
 /** The platforms for which a binary is published. */
 const PLATFORMS = [
@@ -103,6 +104,7 @@ extendLeases(binding, LeaseError)
 exports.PhaseLeaseManager = binding.PhaseLeaseManager
 exports.PromptAttestationManager = binding.PromptAttestationManager
 exports.PhaseLedger = binding.PhaseLedger
+exports.TelemetryRecorder = binding.TelemetryRecorder
 exports.acquireLock = binding.acquireLock
 exports.releaseLock = binding.releaseLock
 exports.withFileLock = withFileLock
@@ -115,3 +117,4 @@ exports.LeaseError = LeaseError
 exports.AttestationError = AttestationError
 exports.LedgerError = LedgerError
 exports.FileLockError = FileLockError
+exports.TelemetryError = TelemetryError

@@ -25,6 +25,7 @@ pub mod replace;
 pub mod runtime;
 pub mod shared;
 mod sqlite;
+pub mod telemetry;
 pub mod text;
 
 pub use error::{Error, Result};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::claim::{Fence, OwnedKey};
 use super::model::Lease;
 use super::patience::{Closing, Patience, Wait};
-use super::store::LeaseStore;
+use super::store::{LeaseStore, Request};
 use crate::clock::{Clock, iso_timestamp};
 use crate::error::{Error, Result};
 use crate::text::Text;
@@ -229,6 +229,9 @@ impl Hold {
         let wait = Wait::new(Patience::lasting(RENEWAL_PATIENCE), &closing);
         let expires_ms = self.clock.wall_ms().saturating_add(duration);
         let extended = self.store.extend(self.key.as_key(), &self.lease_id, duration, wait);
+        if extended.is_err() {
+            self.store.count_failure(Request::Renewal);
+        }
         let mut state = self.lock();
         match extended {
             Ok(true) => {

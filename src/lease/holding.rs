@@ -9,7 +9,7 @@ use super::hold::{Hold, HoldTerms, Holds};
 use super::keeper;
 use super::manager::LeaseManager;
 use super::patience::Patience;
-use super::store::LeaseStore;
+use super::store::{LeaseStore, Request};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
@@ -85,6 +85,7 @@ impl LeaseManager {
         });
         claim.queue_ms = wait_ms;
         let (store, clock, holds) = (Arc::clone(self.store()), Arc::clone(self.clock()), self.kept());
+        let answer = counting(Arc::clone(&store), answer);
         let asked_boot_ms = clock.boot_ms();
         let claimed = cancellation
             .check()
@@ -113,6 +114,17 @@ impl LeaseManager {
             Err(error) => answer(Err(error)),
         }
     }
+}
+
+/// Has the store count an answer that is a failure: not one that others or the caller wanted.
+fn counting(store: Arc<dyn LeaseStore>, answer: HoldAnswer) -> HoldAnswer {
+    Box::new(move |held| {
+        match &held {
+            Ok(_) | Err(Error::LeaseHeld { .. } | Error::LeaseLost { .. } | Error::Cancelled) => {}
+            Err(_) => store.count_failure(Request::Acquisition),
+        }
+        answer(held);
+    })
 }
 
 /// Has a hold that is to be given up know of it until the claim is answered.

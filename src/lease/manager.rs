@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::claim::{Claim, Claimed, Fence, LeaseEvent, ListedLease, OwnedKey};
 use super::hold::Holds;
-use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
+use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth};
 use super::patience::{Closing, Patience, Wait};
 use super::sqlite_store::SqliteLeaseStore;
-use super::store::{LeaseStore, LeaseTerms};
+use super::store::{LeaseStore, LeaseTerms, Request};
 use crate::clock::Clock;
 use crate::durability::Durability;
 use crate::error::{Error, Result};
@@ -97,11 +97,13 @@ impl LeaseManager {
     /// lease is anyone's.
     pub fn acquire(&self, task: &Text, phase: &Text, patience: Patience) -> Result<Acquisition> {
         let (key, wait) = (LeaseKey { task, phase }, self.wait(patience)?);
-        if self.options.takes_from_the_dead || self.options.is_reentrant {
+        let answer = if self.options.takes_from_the_dead || self.options.is_reentrant {
             let key = OwnedKey { task: task.clone(), phase: phase.clone() };
-            return self.store.claim(&self.new_claim(vec![key]), wait).map(Into::into);
-        }
-        self.store.acquire(key, self.terms(), wait)
+            self.store.claim(&self.new_claim(vec![key]), wait).map(Into::into)
+        } else {
+            self.store.acquire(key, self.terms(), wait)
+        };
+        self.counting(Request::Acquisition, patience, answer)
     }
 
     /// Releases one lease of this agent and acquires another in one step; `None`, and nothing is changed, if it doesn't
@@ -109,7 +111,8 @@ impl LeaseManager {
     pub fn advance(&self, from: OwnedKey, to: OwnedKey, patience: Patience) -> Result<Option<Acquisition>> {
         let mut claim = self.new_claim(vec![to]);
         claim.instead_of = Some((from, None));
-        Ok(match self.store.claim(&claim, self.wait(patience)?)? {
+        let answer = self.store.claim(&claim, self.wait(patience)?);
+        Ok(match self.counting(Request::Acquisition, patience, answer)? {
             Claimed::NothingToGiveUp => None,
             claimed => Some(claimed.into()),
         })
@@ -162,6 +165,7 @@ impl LeaseManager {
             let renewal =
                 self.store.renew(key, self.terms(), self.options.max_renewals, self.wait(patience)?);
             match renewal {
+                // Somebody who can wait tries again.
                 Err(Error::Database { .. } | Error::Io { .. }) if patience == Patience::Now => {
                     return Err(Error::DatabaseLocked);
                 }
@@ -171,7 +175,7 @@ impl LeaseManager {
                     attempts += 1;
                     std::thread::sleep(BETWEEN_RENEWALS);
                 }
-                renewal => return renewal,
+                renewal => return self.counting(Request::Renewal, patience, renewal),
             }
         }
     }
@@ -201,6 +205,11 @@ impl LeaseManager {
         self.store.stats(self.wait(patience)?)
     }
 
+    /// What has happened to the leases of all agents, and how they stand.
+    pub fn totals(&self, patience: Patience) -> Result<LeaseTotals> {
+        self.store.totals(self.wait(patience)?)
+    }
+
     /// How the store is, for those who operate it.
     pub fn health(&self, patience: Patience) -> Result<StoreHealth> {
         self.store.health(self.wait(patience)?)
@@ -219,6 +228,20 @@ impl LeaseManager {
         self.holds.release(Patience::lasting(RELEASE_AT_CLOSE));
         self.closing.finish();
         self.store.close();
+    }
+
+    /// Has the store count an answer that is a failure.
+    fn counting<T>(&self, request: Request, patience: Patience, answer: Result<T>) -> Result<T> {
+        let is_failure = match &answer {
+            // The caller asks again, with time to wait.
+            Err(Error::DatabaseLocked) => patience != Patience::Now,
+            Err(_) => true,
+            Ok(_) => false,
+        };
+        if is_failure {
+            self.store.count_failure(request);
+        }
+        answer
     }
 
     fn terms(&self) -> LeaseTerms<'_> {

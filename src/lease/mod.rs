@@ -23,9 +23,9 @@ pub use claim::{
 pub use hold::{Hold, HoldTerms, OnLost};
 pub use holding::{Cancellation, HoldAnswer, HoldRequest, OnOneLost};
 pub use manager::{LeaseManager, LeaseOptions};
-pub use model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
+pub use model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth};
 pub use patience::{Patience, Wait};
-pub use sqlite_store::SqliteLeaseStore;
 #[cfg(any(test, fuzzing))]
 pub use sqlite_store::sweep_now;
-pub use store::{LeaseStore, LeaseTerms};
+pub use sqlite_store::{SqliteLeaseStore, totals_of};
+pub use store::{LeaseStore, LeaseTerms, Request};

@@ -89,6 +89,44 @@ pub enum ClockSource {
     Wall,
 }
 
+/// What has happened to leases since the store was made, in all processes, and how they stand now.
+///
+/// Counted once it is committed. What a process has counted in its last half second before it was killed is lost, and what
+/// other processes counted may show up that late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeaseTotals {
+    /// Leases granted, those of claims for several one by one.
+    pub acquired: u64,
+    /// Requests that were refused, at once or after a wait, because somebody had the lease.
+    pub contended: u64,
+    /// Requests that failed.
+    pub acquire_errors: u64,
+    /// Renewals, also those of leases that are held.
+    pub renewed: u64,
+    /// Renewals refused because the caller hadn't the lease, or had renewed it as often as it may.
+    pub renewals_refused: u64,
+    /// Renewals that failed; of a lease that is held, each try.
+    pub renewal_errors: u64,
+    /// Expired leases that were granted again before they were released or swept.
+    pub takeovers_expired: u64,
+    /// Leases of dead processes that were granted to others before they expired.
+    pub takeovers_dead_holder: u64,
+    /// Leases that were released by force.
+    pub forced_releases: u64,
+    /// Holds that ended.
+    pub finished_holds: u64,
+    /// How long these lasted together, in milliseconds.
+    pub finished_hold_ms: u64,
+    /// Leases that have not expired.
+    pub active: u64,
+    /// Leases that have, and that nobody has taken over.
+    pub expired: u64,
+    /// For how long the oldest active lease has been held, in milliseconds; 0 without one.
+    pub oldest_age_ms: i64,
+    /// Claims that wait in the queue.
+    pub waiters: u64,
+}
+
 /// Figures about the leases of all agents.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LeaseStats {

@@ -1,7 +1,7 @@
 //! Who holds what, wherever that is kept.
 
 use super::claim::{Answer, Claim, Claimed, Fence, LeaseEvent, ListedLease, Ticket};
-use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
+use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth};
 use super::patience::Wait;
 use crate::error::Result;
 use crate::text::Text;
@@ -13,6 +13,15 @@ pub struct LeaseTerms<'a> {
     pub holder: &'a Text,
     /// How long the lease is to last, in milliseconds from when the store grants it; positive.
     pub duration_ms: i64,
+}
+
+/// What somebody asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// A lease, or several.
+    Acquisition,
+    /// That a lease lasts longer.
+    Renewal,
 }
 
 /// A shared record of leases.
@@ -97,6 +106,13 @@ pub trait LeaseStore: Send + Sync {
 
     /// Figures about all leases.
     fn stats(&self, wait: Wait<'_>) -> Result<LeaseStats>;
+
+    /// What has happened since the store was made, and how leases stand. Doesn't wait for writers.
+    fn totals(&self, wait: Wait<'_>) -> Result<LeaseTotals>;
+
+    /// Counts a request that failed, for [`Self::totals`]; a store that can't do so now does it once it can. The caller
+    /// says so, since only it knows whether it will ask again. Never waits.
+    fn count_failure(&self, request: Request);
 
     /// How the store is. Doesn't wait for writers.
     fn health(&self, wait: Wait<'_>) -> Result<StoreHealth>;

@@ -15,6 +15,7 @@ pub(super) enum Family {
     Attestation,
     Ledger,
     FileLock,
+    Telemetry,
     General,
 }
 
@@ -25,6 +26,7 @@ impl Family {
             Self::Attestation => "AttestationError",
             Self::Ledger => "LedgerError",
             Self::FileLock => "FileLockError",
+            Self::Telemetry => "TelemetryError",
             Self::General => "DriftlockError",
         }
     }

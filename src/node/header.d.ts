@@ -444,3 +444,6 @@ export declare class LedgerError extends DriftlockError {}
 
 /** Rejected with by {@link withFileLock}. */
 export declare class FileLockError extends DriftlockError {}
+
+/** Thrown and rejected with by {@link TelemetryRecorder}. */
+export declare class TelemetryError extends DriftlockError {}

@@ -22,9 +22,9 @@ mod start_lock;
 mod transaction;
 mod vfs_shim;
 
-pub(crate) use database::{Borrowed, Database, Unavailable};
+pub(crate) use database::{Database, Unavailable};
 pub(crate) use failure::Failure;
 pub(crate) use housekeeping::{Chore, schedule};
 pub(crate) use preparation::{Preparation, is_wal};
-pub(crate) use registry::{DatabaseHandle, Missing, open, removed};
+pub(crate) use registry::{DatabaseHandle, Missing, look_into, open, removed};
 pub(crate) use transaction::WriteTransaction;

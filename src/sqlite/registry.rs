@@ -73,6 +73,18 @@ pub(crate) fn open(path: &Path, missing: Missing, preparation: &dyn Preparation)
     Ok(handle)
 }
 
+/// Opens the database at `path` to read it as it is: nothing is prepared.
+pub(crate) fn look_into(path: &Path) -> Result<DatabaseHandle> {
+    vfs_shim::install();
+    let _opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+    close_deleted();
+    let handle = attach(path, Missing::Refuse)?;
+    handle
+        .with_connections(|writer, reader| handle.note_layout(writer, reader))
+        .map_err(|failure| failure.at(path))?;
+    Ok(handle)
+}
+
 fn attach(path: &Path, missing: Missing) -> Result<DatabaseHandle> {
     let identity = FileId::of_path(path).context("look at", path)?;
     match identity {

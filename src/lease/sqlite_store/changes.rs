@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::claims::is_held_by;
 use super::events;
 use super::queue;
-use super::statistics::Figures;
+use super::statistics::{self, Figure, Figures};
 use super::term::{NewTerm, Now, Term, term_columns};
 use super::tokens;
 use super::upkeep::Upkeep;
@@ -114,7 +114,8 @@ pub(super) fn acquire(
         return Ok(Attempt::NeedsTokens);
     }
     let lease = grant(writer, key, terms, sequence.next, ended.is_some(), granting)?;
-    let counted = ended.map(Figures::hold).unwrap_or_default();
+    let taken_over = |ms| Figures::hold(ms).plus(Figures::one(Figure::TakeoversExpired));
+    let counted = Figures::one(Figure::Acquired).plus(ended.map(taken_over).unwrap_or_default());
     store_counts(writer, sequence.next + 1, counted, upkeep, transaction)?;
     Ok(Attempt::Answer(Acquisition::Acquired(lease)))
 }
@@ -145,13 +146,7 @@ pub(super) fn store_counts(
     transaction: WriteTransaction<'_>,
 ) -> Result<(), Failure> {
     let pending = upkeep.pending.figures();
-    let [contention_events, finished_holds, finished_hold_ms] = pending.plus(counted).columns();
-    writer
-        .prepare_cached(
-            "UPDATE phase_lease_meta SET next_token = ?1, contention_events = contention_events + ?2,
-             finished_holds = finished_holds + ?3, finished_hold_ms = finished_hold_ms + ?4 WHERE id = 1",
-        )?
-        .execute(params![next_token, contention_events, finished_holds, finished_hold_ms])?;
+    statistics::store(writer, pending.plus(counted), Some(next_token))?;
     transaction.commit()?;
     upkeep.pending.subtract(pending);
     Ok(())

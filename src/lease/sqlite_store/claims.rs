@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::changes::{self, Granting};
 use super::events;
 use super::queue;
-use super::statistics::Figures;
+use super::statistics::{Figure, Figures};
 use super::term::{NewTerm, Now, Term, term_columns};
 use super::tokens;
 use super::values::{Bound, text};
@@ -86,7 +86,7 @@ pub(super) fn claim(
         }
     }
     let mut sequence = tokens::read(writer, now.boot_id)?;
-    let mut counted = Figures::default();
+    let mut counted = Figures::of(Figure::Acquired, claim.keys.len() as u64);
     if let Some((key, _)) = &claim.instead_of {
         counted = counted.plus(changes::end(writer, key.as_key(), now)?);
     }
@@ -100,7 +100,11 @@ pub(super) fn claim(
             return Ok(Attempt::NeedsTokens);
         }
         let replaces = if let Vacancy::Over { kind, agent, token, held_ms } = vacancy {
-            counted = counted.plus(Figures::hold(held_ms));
+            let reason = match kind {
+                EventKind::TakeOver => Figure::TakeoversDeadHolder,
+                EventKind::Expiry | EventKind::ForcedRelease => Figure::TakeoversExpired,
+            };
+            counted = counted.plus(Figures::hold(held_ms)).plus(Figures::one(reason));
             events::record(writer, kind, key.as_key(), &agent, token, Some(&claim.holder), None, now)?;
             true
         } else {

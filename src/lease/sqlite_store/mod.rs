@@ -15,6 +15,7 @@ mod statistics;
 mod sweep;
 mod term;
 mod tokens;
+mod totals;
 mod upkeep;
 mod values;
 mod waiting;
@@ -29,25 +30,26 @@ use rusqlite::Connection;
 use self::changes::{Attempt, Granting};
 use self::presence::Presence;
 use self::schema::Schema;
-use self::statistics::Figures;
+use self::statistics::{Figure, Figures};
 use self::term::{NewTerm, Now};
 use self::upkeep::Upkeep;
 use self::waiting::Waiter;
 use super::claim::{Answer, Claim, Claimed, Fence, LeaseEvent, ListedLease, Ticket};
-use super::model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
+use super::model::{
+    Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth,
+};
 use super::patience::{Patience, Wait};
-use super::store::{LeaseStore, LeaseTerms};
+use super::store::{LeaseStore, LeaseTerms, Request};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::durability::Durability;
 use crate::error::{Error, IoContext, Result};
 use crate::files::FileId;
 use crate::files::sync_folders;
-use crate::sqlite::{
-    Borrowed, Database, DatabaseHandle, Failure, Missing, Unavailable, WriteTransaction, is_wal, open,
-    removed,
-};
+use crate::sqlite::{Database, DatabaseHandle, Failure, Missing, WriteTransaction, is_wal, open, removed};
 use crate::text::Text;
+
+pub use self::totals::totals_of;
 
 /// A store in `<workspace>/state/orchestrator.db`.
 ///
@@ -188,6 +190,13 @@ impl SqliteLeaseStore {
         }
     }
 
+    /// Counts something that no transaction of its own can.
+    fn count(&self, figures: Figures) {
+        if let Some(opened) = &*self.lock() {
+            opened.upkeep.count(figures);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Opened>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -213,16 +222,6 @@ impl Opened {
         }
         Ok(Self { handle, upkeep, presence: None })
     }
-
-    /// Stores what is pending if that can be done at once.
-    fn flush(&self) {
-        let writer: Result<Borrowed<'_>, Unavailable> = self.handle.writer();
-        if let Ok(writer) = writer
-            && self.handle.is_in_place()
-        {
-            drop(self.upkeep.pending.fold(&writer));
-        }
-    }
 }
 
 impl LeaseStore for SqliteLeaseStore {
@@ -232,8 +231,13 @@ impl LeaseStore for SqliteLeaseStore {
             loop {
                 let granting = self.granting(&presence, upkeep);
                 match changes::acquire(writer, key, terms, granting)? {
-                    Attempt::Answer(answer) => return Ok((Some(answer), Arc::clone(upkeep))),
-                    Attempt::Wanted => return Ok((None, Arc::clone(upkeep))),
+                    Attempt::Answer(answer) => {
+                        if matches!(answer, Acquisition::Held { .. }) {
+                            upkeep.count(Figures::one(Figure::ContentionEvents));
+                        }
+                        return Ok(Some(answer));
+                    }
+                    Attempt::Wanted => return Ok(None),
                     // Preparing syncs the disk, which a caller that must not block leaves to one that may.
                     Attempt::NeedsTokens if wait.patience() == Patience::Now => return Err(Failure::Busy),
                     Attempt::NeedsTokens => upkeep.tokens.prepare(writer, granting.now.boot_id)?,
@@ -241,13 +245,8 @@ impl LeaseStore for SqliteLeaseStore {
             }
         });
         match answer? {
-            (Some(answer), upkeep) => {
-                if matches!(answer, Acquisition::Held { .. }) {
-                    upkeep.count(Figures::refusal());
-                }
-                Ok(answer)
-            }
-            (None, _) => self.claim(&Claim::plain(key, terms), wait).map(Acquisition::from),
+            Some(answer) => Ok(answer),
+            None => self.claim(&Claim::plain(key, terms), wait).map(Acquisition::from),
         }
     }
 
@@ -264,10 +263,9 @@ impl LeaseStore for SqliteLeaseStore {
         } else {
             self.claim_now(claim, &dead, &presence, wait)?
         };
-        if matches!(answer, Claimed::Refused { .. })
-            && let Ok((_, upkeep)) = self.current()
-        {
-            upkeep.count(Figures::refusal());
+        // One that waits is counted with its answer.
+        if matches!(answer, Claimed::Refused { ticket: None, .. }) {
+            self.count(Figures::one(Figure::ContentionEvents));
         }
         Ok(answer)
     }
@@ -301,18 +299,25 @@ impl LeaseStore for SqliteLeaseStore {
     ) -> Result<Renewal> {
         let presence = self.presence()?;
         self.write(wait, |writer, upkeep| {
-            changes::renew(writer, key, terms, max_renewals, self.granting(&presence, upkeep))
+            let granting = self.granting(&presence, upkeep);
+            let renewal = changes::renew(writer, key, terms, max_renewals, granting)?;
+            upkeep.count(Figures::one(match renewal {
+                Renewal::Renewed { .. } => Figure::Renewed,
+                Renewal::NotHeld | Renewal::MaxRenewalsExceeded => Figure::RenewalsRefused,
+            }));
+            Ok(renewal)
         })
     }
 
     fn extend(&self, key: LeaseKey<'_>, lease_id: &str, duration_ms: i64, wait: Wait<'_>) -> Result<bool> {
         let presence = self.presence()?;
-        self.write(wait, |writer, _| {
+        self.write(wait, |writer, upkeep| {
             let now = self.now();
             let transaction = changes::synced(writer, self.durability)?;
             let term = NewTerm::starting(now, duration_ms);
             let is_there = changes::set_term(writer, key, lease_id, &term, presence.name(), now)?;
             transaction.map_or(Ok(()), WriteTransaction::commit)?;
+            upkeep.count(Figures::one(if is_there { Figure::Renewed } else { Figure::RenewalsRefused }));
             Ok(is_there)
         })
     }
@@ -328,7 +333,7 @@ impl LeaseStore for SqliteLeaseStore {
             let ended = changes::release(writer, key, holder, lease_id, self.now(), self.durability)?;
             upkeep.count(ended);
             upkeep.room.nudge();
-            Ok(ended.finished_holds > 0)
+            Ok(ended.get(Figure::FinishedHolds) > 0)
         })
     }
 
@@ -337,7 +342,7 @@ impl LeaseStore for SqliteLeaseStore {
             let ended = changes::release_all(writer, holder, self.now(), self.durability)?;
             upkeep.count(ended);
             upkeep.room.nudge();
-            Ok(ended.finished_holds)
+            Ok(ended.get(Figure::FinishedHolds))
         })
     }
 
@@ -352,7 +357,7 @@ impl LeaseStore for SqliteLeaseStore {
             let released =
                 administration::force_release(writer, key, by, reason, self.now(), self.durability)?;
             Ok(released.map(|(lease, figures)| {
-                upkeep.count(figures);
+                upkeep.count(figures.plus(Figures::one(Figure::ForcedReleases)));
                 upkeep.room.nudge();
                 lease
             }))
@@ -388,10 +393,22 @@ impl LeaseStore for SqliteLeaseStore {
         let figures = self
             .write(wait, |writer, upkeep| Ok(statistics::stored(writer)?.plus(upkeep.pending.figures())))?;
         Ok(LeaseStats {
-            average_hold_time_s: average_s(figures),
-            contention_events: figures.contention_events,
+            average_hold_time_s: figures.average_hold_s(),
+            contention_events: figures.get(Figure::ContentionEvents),
             ..leases
         })
+    }
+
+    fn totals(&self, wait: Wait<'_>) -> Result<LeaseTotals> {
+        let now = self.now();
+        self.write(wait, |writer, upkeep| totals::read(writer, Some(&upkeep.pending), now))
+    }
+
+    fn count_failure(&self, request: Request) {
+        self.count(Figures::one(match request {
+            Request::Acquisition => Figure::AcquireErrors,
+            Request::Renewal => Figure::RenewalErrors,
+        }));
     }
 
     fn health(&self, wait: Wait<'_>) -> Result<StoreHealth> {
@@ -416,16 +433,8 @@ impl LeaseStore for SqliteLeaseStore {
         let opened = self.lock().take();
         if let Some(opened) = opened {
             opened.upkeep.room.dismiss(self.id, &opened.handle);
-            opened.flush();
+            opened.upkeep.flush(&opened.handle);
         }
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "an average over more than 2^53 ms may be off by one")]
-fn average_s(figures: Figures) -> f64 {
-    match figures.finished_holds {
-        0 => 0.0,
-        holds => figures.finished_hold_ms as f64 / holds as f64 / 1000.0,
     }
 }
 

@@ -14,6 +14,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::statistics;
 use super::tokens::{self, FIRST_TOKEN};
 use crate::durability::Durability;
 use crate::sqlite::{Failure, Preparation, WriteTransaction};
@@ -49,15 +50,14 @@ const CREATE_LEASES: &str = "CREATE TABLE phase_leases (
   PRIMARY KEY (task_id, phase)
 ) WITHOUT ROWID";
 
-const CREATE_META: &str = "CREATE TABLE IF NOT EXISTS phase_lease_meta (
+const META: &str = "CREATE TABLE IF NOT EXISTS phase_lease_meta (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   next_token INTEGER NOT NULL,
   token_ceiling INTEGER NOT NULL,
-  token_boot_id TEXT,
-  contention_events INTEGER NOT NULL DEFAULT 0,
-  finished_holds INTEGER NOT NULL DEFAULT 0,
-  finished_hold_ms INTEGER NOT NULL DEFAULT 0
-)";
+  token_boot_id TEXT";
+
+/// With a default, since earlier versions of this package name only the columns that they know.
+const FIGURE: &str = "INTEGER NOT NULL DEFAULT 0";
 
 /// One row for each key that somebody waits for; the rows of one claim have one ticket. No id is used twice, so that
 /// nobody takes another's place for its own.
@@ -114,30 +114,35 @@ impl Preparation for Schema<'_> {
         if named < 5 {
             return Ok(false);
         }
-        let columns = columns(connection)?;
-        check_shape(connection, &columns)?;
+        let lease_columns = columns(connection, "phase_leases")?;
+        check_shape(connection, &lease_columns)?;
         let has_sequence: bool =
             connection.query_row("SELECT count(*) = 1 FROM phase_lease_meta", [], |row| row.get(0))?;
-        Ok(has_sequence && ADDED.iter().all(|(name, _)| columns.iter().any(|column| column == name)))
+        Ok(has_sequence
+            && ADDED.iter().all(|(name, _)| has(&lease_columns, name))
+            && missing_figures(connection)?.is_empty())
     }
 
     fn perform(&self, connection: &Connection) -> Result<(), Failure> {
         // Synced, for it may hand out the first range of tokens.
         let transaction = WriteTransaction::begin(connection, Durability::PowerCut)?;
-        let columns = columns(connection)?;
+        let columns = columns(connection, "phase_leases")?;
         if columns.is_empty() {
             connection.execute_batch(CREATE_LEASES)?;
         } else {
             check_shape(connection, &columns)?;
             for (name, kind) in ADDED {
-                if !columns.iter().any(|column| column == name) {
+                if !has(&columns, name) {
                     connection
                         .execute_batch(&format!("ALTER TABLE phase_leases ADD COLUMN {name} {kind}"))?;
                 }
             }
         }
-        for table in [CREATE_META, CREATE_WAITERS, CREATE_EVENTS] {
+        for table in [&create_meta(), CREATE_WAITERS, CREATE_EVENTS] {
             connection.execute_batch(table)?;
+        }
+        for name in missing_figures(connection)? {
+            connection.execute_batch(&format!("ALTER TABLE phase_lease_meta ADD COLUMN {name} {FIGURE}"))?;
         }
         connection.execute(
             "INSERT OR IGNORE INTO phase_lease_meta (id, next_token, token_ceiling, token_boot_id)
@@ -160,16 +165,30 @@ pub(super) fn is_old(connection: &Connection) -> Result<bool, Failure> {
     Ok(is_old)
 }
 
-fn columns(connection: &Connection) -> Result<Vec<String>, Failure> {
-    let mut statement = connection.prepare("SELECT name FROM pragma_table_info('phase_leases')")?;
-    let names = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+fn columns(connection: &Connection, table: &str) -> Result<Vec<String>, Failure> {
+    let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let names = statement.query_map([table], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     Ok(names)
+}
+
+fn has(columns: &[String], name: &str) -> bool {
+    columns.iter().any(|column| column == name)
+}
+
+fn create_meta() -> String {
+    let figures = statistics::COLUMNS.map(|name| format!(",\n  {name} {FIGURE}"));
+    format!("{META}{}\n)", figures.concat())
+}
+
+/// The figures for which there is no column yet.
+fn missing_figures(connection: &Connection) -> Result<Vec<&'static str>, Failure> {
+    let columns = columns(connection, "phase_lease_meta")?;
+    Ok(statistics::COLUMNS.into_iter().filter(|name| !has(&columns, name)).collect())
 }
 
 /// Refuses a table that can't keep two agents apart, or is not about leases at all.
 fn check_shape(connection: &Connection, columns: &[String]) -> Result<(), Failure> {
-    let missing: Vec<_> =
-        REQUIRED.into_iter().filter(|name| !columns.iter().any(|column| column == name)).collect();
+    let missing: Vec<_> = REQUIRED.into_iter().filter(|name| !has(columns, name)).collect();
     if !missing.is_empty() {
         return Err(unusable(&format!("has no column {}", missing.join(", "))));
     }

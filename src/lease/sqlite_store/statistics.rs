@@ -1,40 +1,101 @@
-//! Figures that the rows there are don't tell: refused acquisitions and finished holds, over all processes.
+//! Figures that the rows there are don't tell: what was granted and refused, and finished holds, over all processes.
 //!
 //! Writing them one by one would make a refusal several times as dear. They are added up in memory, for the whole
 //! process, and folded into the next write that happens anyway; a timer and the end of a manager see to the rest.
 //! A process that is killed takes at most the last half second of them with it.
 
+use std::fmt::Write;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rusqlite::{Connection, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
 
+use crate::lease::model::LeaseTotals;
 use crate::sqlite::Failure;
 
-/// Sums of the three figures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Figures {
-    /// Acquisitions refused because somebody held the lease.
-    pub(super) contention_events: u64,
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Figure {
+    /// Requests refused because somebody held the lease.
+    ContentionEvents,
     /// Holds that ended.
-    pub(super) finished_holds: u64,
+    FinishedHolds,
     /// How long these lasted together, in milliseconds.
-    pub(super) finished_hold_ms: u64,
+    FinishedHoldMs,
+    /// Leases granted.
+    Acquired,
+    /// Requests that failed.
+    AcquireErrors,
+    /// Renewals, also those of leases that are held.
+    Renewed,
+    /// Renewals refused because the lease was not the holder's, or had been renewed as often as it may.
+    RenewalsRefused,
+    /// Renewals that failed.
+    RenewalErrors,
+    /// Expired leases that were granted to somebody.
+    TakeoversExpired,
+    /// Leases of dead processes that were granted to somebody.
+    TakeoversDeadHolder,
+    /// Leases that somebody else than their holder released.
+    ForcedReleases,
 }
 
+/// The columns of `phase_lease_meta` that keep the figures, in the order of [`Figure`].
+pub(super) const COLUMNS: [&str; 11] = [
+    "contention_events",
+    "finished_holds",
+    "finished_hold_ms",
+    "acquired",
+    "acquire_errors",
+    "renewed",
+    "renewals_refused",
+    "renewal_errors",
+    "takeovers_expired",
+    "takeovers_dead_holder",
+    "forced_releases",
+];
+
+const FIGURES: usize = COLUMNS.len();
+
+/// Sums of the figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Figures([u64; FIGURES]);
+
 impl Figures {
-    pub(super) fn refusal() -> Self {
-        Self { contention_events: 1, ..Self::default() }
+    pub(super) fn of(figure: Figure, count: u64) -> Self {
+        let mut figures = Self::default();
+        figures.0[figure as usize] = count;
+        figures
     }
 
+    pub(super) fn one(figure: Figure) -> Self {
+        Self::of(figure, 1)
+    }
+
+    /// A finished hold.
     pub(super) fn hold(ms: i64) -> Self {
-        Self { finished_holds: 1, finished_hold_ms: u64::try_from(ms).unwrap_or(0), ..Self::default() }
+        let lasted = Self::of(Figure::FinishedHoldMs, u64::try_from(ms).unwrap_or(0));
+        Self::one(Figure::FinishedHolds).plus(lasted)
     }
 
-    pub(super) fn plus(self, other: Self) -> Self {
-        Self {
-            contention_events: self.contention_events.saturating_add(other.contention_events),
-            finished_holds: self.finished_holds.saturating_add(other.finished_holds),
-            finished_hold_ms: self.finished_hold_ms.saturating_add(other.finished_hold_ms),
+    pub(super) fn plus(mut self, other: Self) -> Self {
+        for (figure, more) in self.0.iter_mut().zip(other.0) {
+            *figure = figure.saturating_add(more);
+        }
+        self
+    }
+
+    pub(super) fn get(self, figure: Figure) -> u64 {
+        self.0[figure as usize]
+    }
+
+    /// How long finished holds lasted on average, in seconds; 0 if there were none.
+    #[expect(clippy::cast_precision_loss, reason = "an average over more than 2^53 ms may be off by one")]
+    pub(super) fn average_hold_s(self) -> f64 {
+        match self.get(Figure::FinishedHolds) {
+            0 => 0.0,
+            holds => self.get(Figure::FinishedHoldMs) as f64 / holds as f64 / 1000.0,
         }
     }
 
@@ -43,9 +104,28 @@ impl Figures {
     }
 
     /// In the order of the columns, as SQLite counts.
-    pub(super) fn columns(self) -> [i64; 3] {
-        [self.contention_events, self.finished_holds, self.finished_hold_ms]
-            .map(|figure| i64::try_from(figure).unwrap_or(i64::MAX))
+    pub(super) fn columns(self) -> [i64; FIGURES] {
+        self.0.map(|figure| i64::try_from(figure).unwrap_or(i64::MAX))
+    }
+}
+
+/// For the figures alone; what the rows tell is zero.
+impl From<Figures> for LeaseTotals {
+    fn from(figures: Figures) -> Self {
+        Self {
+            acquired: figures.get(Figure::Acquired),
+            contended: figures.get(Figure::ContentionEvents),
+            acquire_errors: figures.get(Figure::AcquireErrors),
+            renewed: figures.get(Figure::Renewed),
+            renewals_refused: figures.get(Figure::RenewalsRefused),
+            renewal_errors: figures.get(Figure::RenewalErrors),
+            takeovers_expired: figures.get(Figure::TakeoversExpired),
+            takeovers_dead_holder: figures.get(Figure::TakeoversDeadHolder),
+            forced_releases: figures.get(Figure::ForcedReleases),
+            finished_holds: figures.get(Figure::FinishedHolds),
+            finished_hold_ms: figures.get(Figure::FinishedHoldMs),
+            ..Self::default()
+        }
     }
 }
 
@@ -54,32 +134,28 @@ impl Figures {
 /// Added to at any time; taken from only while the database's writer is held, once what was taken is committed, so
 /// that whoever holds the writer sees each event either here or in the table.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
-    contention_events: AtomicU64,
-    finished_holds: AtomicU64,
-    finished_hold_ms: AtomicU64,
-}
+pub(super) struct Pending([AtomicU64; FIGURES]);
 
 impl Pending {
     pub(super) fn add(&self, figures: Figures) {
-        self.contention_events.fetch_add(figures.contention_events, Ordering::Relaxed);
-        self.finished_hold_ms.fetch_add(figures.finished_hold_ms, Ordering::Relaxed);
-        self.finished_holds.fetch_add(figures.finished_holds, Ordering::Relaxed);
+        for (pending, more) in self.0.iter().zip(figures.0) {
+            if more > 0 {
+                pending.fetch_add(more, Ordering::Relaxed);
+            }
+        }
     }
 
     pub(super) fn figures(&self) -> Figures {
-        Figures {
-            contention_events: self.contention_events.load(Ordering::Relaxed),
-            finished_holds: self.finished_holds.load(Ordering::Relaxed),
-            finished_hold_ms: self.finished_hold_ms.load(Ordering::Relaxed),
-        }
+        Figures(std::array::from_fn(|figure| self.0[figure].load(Ordering::Relaxed)))
     }
 
     /// Takes off what is stored now.
     pub(super) fn subtract(&self, stored: Figures) {
-        self.contention_events.fetch_sub(stored.contention_events, Ordering::Relaxed);
-        self.finished_holds.fetch_sub(stored.finished_holds, Ordering::Relaxed);
-        self.finished_hold_ms.fetch_sub(stored.finished_hold_ms, Ordering::Relaxed);
+        for (pending, less) in self.0.iter().zip(stored.0) {
+            if less > 0 {
+                pending.fetch_sub(less, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Stores what is pending, in a transaction of its own.
@@ -88,32 +164,38 @@ impl Pending {
         if figures.is_zero() {
             return Ok(());
         }
-        let [contention_events, finished_holds, finished_hold_ms] = figures.columns();
         // A single statement takes the write lock from its start, as BEGIN IMMEDIATE does.
-        writer
-            .prepare_cached(
-                "UPDATE phase_lease_meta SET contention_events = contention_events + ?1,
-                 finished_holds = finished_holds + ?2, finished_hold_ms = finished_hold_ms + ?3 WHERE id = 1",
-            )?
-            .execute(params![contention_events, finished_holds, finished_hold_ms])?;
+        store(writer, figures, None)?;
         self.subtract(figures);
         Ok(())
     }
 }
 
+/// Adds to what is stored, and sets the token that comes next if there is one to set.
+pub(super) fn store(writer: &Connection, figures: Figures, next_token: Option<i64>) -> Result<(), Failure> {
+    static ADD: LazyLock<String> = LazyLock::new(|| {
+        let mut sql = "UPDATE phase_lease_meta SET next_token = coalesce(?1, next_token)".to_owned();
+        for (column, parameter) in COLUMNS.iter().zip(2..) {
+            let _ = write!(sql, ", {column} = {column} + ?{parameter}");
+        }
+        sql + " WHERE id = 1"
+    });
+    let next_token = next_token.map_or(Value::Null, Value::Integer);
+    let values = std::iter::once(next_token).chain(figures.columns().map(Value::Integer));
+    writer.prepare_cached(&ADD)?.execute(params_from_iter(values))?;
+    Ok(())
+}
+
 /// What all processes have stored.
 pub(super) fn stored(connection: &Connection) -> Result<Figures, Failure> {
-    let figures = connection
-        .prepare_cached(
-            "SELECT contention_events, finished_holds, finished_hold_ms FROM phase_lease_meta WHERE id = 1",
-        )?
-        .query_row([], |row| {
-            let figure = |column| row.get::<_, i64>(column).map(|figure| u64::try_from(figure).unwrap_or(0));
-            Ok(Figures {
-                contention_events: figure(0)?,
-                finished_holds: figure(1)?,
-                finished_hold_ms: figure(2)?,
-            })
-        })?;
+    static READ: LazyLock<String> =
+        LazyLock::new(|| format!("SELECT {} FROM phase_lease_meta WHERE id = 1", COLUMNS.join(", ")));
+    let figures = connection.prepare_cached(&READ)?.query_row([], |row| {
+        let mut figures = Figures::default();
+        for (column, figure) in figures.0.iter_mut().enumerate() {
+            *figure = u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0);
+        }
+        Ok(figures)
+    })?;
     Ok(figures)
 }

@@ -10,12 +10,16 @@ use super::sweep;
 use super::term::Now;
 use super::tokens::TokenSource;
 use super::waiting::WaitingRoom;
+use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::sqlite::{Chore, Database, Failure, Unavailable, schedule};
 
 /// How long figures may stay in memory.
 const FOLD_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long the end of a store waits for others, before what it has counted stays in memory.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(50);
 
 /// When long-dead leases are looked for first: soon, since many processes don't live long.
 const FIRST_SWEEP: Duration = Duration::from_secs(1);
@@ -70,6 +74,20 @@ impl Upkeep {
         if !figures.is_zero() {
             self.pending.add(figures);
             self.schedule_fold(FOLD_INTERVAL);
+        }
+    }
+
+    /// Stores what is pending, at the end of a store. Others who write take microseconds; who takes longer is not
+    /// waited for.
+    pub(super) fn flush(&self, database: &Database) {
+        let Ok(writer) = database.writer() else { return };
+        let deadline = Instant::now() + FLUSH_PATIENCE;
+        let mut backoff = Backoff::default();
+        while database.is_in_place()
+            && let Err(Failure::Busy) = self.pending.fold(&writer)
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(backoff.next_wait());
         }
     }
 

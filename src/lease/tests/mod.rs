@@ -6,6 +6,7 @@ mod lifecycle;
 mod model;
 mod processes;
 mod strings;
+mod totals;
 mod workspace;
 
 use std::path::{Path, PathBuf};
