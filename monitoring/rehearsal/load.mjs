@@ -1,5 +1,7 @@
 // What agents do, made with the package: as much of it, good and bad, as is asked for.
 
+import { setTimeout as sleep } from 'node:timers/promises'
+
 /** A workspace with agents in it. */
 export class Load {
   #agent
@@ -52,12 +54,19 @@ export class Load {
     await Promise.all(calls)
   }
 
-  /** Leases that are acquired, and attempts that are refused meanwhile. @param {number} acquired @param {number} contended */
-  async leases(acquired, contended) {
-    for (let i = 0; i < acquired; i++) {
+  /**
+   * Leases that are acquired, and attempts at the last of them that are refused meanwhile.
+   *
+   * @param {number} acquired
+   * @param {number} contended
+   * @param {number} [holdMs] for how long each is held
+   */
+  async leases(acquired, contended, holdMs = 0) {
+    for (let i = 1; i <= acquired; i++) {
       const task = this.#newTask()
       await this.#agent.acquireLease(task, 'IMPLEMENT')
-      if (i === acquired - 1) for (let j = 0; j < contended; j++) await this.#rival.acquireLease(task, 'IMPLEMENT')
+      if (i === acquired) for (let j = 0; j < contended; j++) await this.#rival.acquireLease(task, 'IMPLEMENT')
+      await sleep(holdMs)
       await this.#agent.releaseLease(task, 'IMPLEMENT')
     }
   }
