@@ -57,7 +57,7 @@ pub fn exporter_open(
 pub fn exporter_poll<'env>(
     env: &'env Env,
     handle: &External<ExporterHandle>,
-    store: Option<Unknown<'env>>,
+    store: Unknown<'env>,
 ) -> napi::Result<PromiseRaw<'env, Json>> {
     let store = match read_store(store) {
         Ok(store) => store,
@@ -98,8 +98,7 @@ fn answer<'env, T: napi::bindgen_prelude::ToNapiValue + Send + 'static>(
     Ok(promise)
 }
 
-fn read_store(store: Option<Unknown<'_>>) -> Result<Store> {
-    let Some(store) = store else { return Ok(Store::Unknown) };
+fn read_store(store: Unknown<'_>) -> Result<Store> {
     match store.get_type() {
         Ok(ValueType::Undefined) => Ok(Store::Unknown),
         Ok(ValueType::Null) => Ok(Store::Absent),

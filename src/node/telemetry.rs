@@ -89,22 +89,19 @@ impl TelemetryRecorder {
         &self,
         env: &'env Env,
         name: Unknown<'env>,
-        value: Option<Unknown<'env>>,
-        metadata: Option<Unknown<'env>>,
+        value: Unknown<'env>,
+        metadata: Unknown<'env>,
     ) -> napi::Result<PromiseRaw<'env, ()>> {
         let line = || -> Result<Vec<u8>> {
             let name = non_empty_text(name, "name")?;
-            let value = match value {
-                Some(value) if value.get_type().ok() != Some(ValueType::Undefined) => {
-                    let accepted = |number: f64| number.is_finite() && number >= 0.0;
-                    number(value, "value", "a finite number from 0 on", accepted)?
-                }
-                _ => 1.0,
+            let is_undefined = |value: &Unknown<'_>| value.get_type().ok() == Some(ValueType::Undefined);
+            let accepted = |number: f64| number.is_finite() && number >= 0.0;
+            let value = if is_undefined(&value) {
+                1.0
+            } else {
+                number(value, "value", "a finite number from 0 on", accepted)?
             };
-            let metadata = match metadata {
-                Some(value) if value.get_type().ok() != Some(ValueType::Undefined) => stringify(env, value)?,
-                _ => "{}".to_owned(),
-            };
+            let metadata = if is_undefined(&metadata) { "{}".to_owned() } else { stringify(env, metadata)? };
             Ok(counter_line(&iso_timestamp(SystemClock.wall_ms()), &name, value, &metadata))
         };
         let line = match line() {

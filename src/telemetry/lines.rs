@@ -96,10 +96,10 @@ mod tests {
         expect(
             &found,
             &[
-                ("counter_total{counter=evidence_gate_failed}", 3.0),
-                ("counter_total{counter=evidence_gate_passed}", 0.5),
-                ("counter_total{counter=other}", 7.0),
-                ("counter_total{counter=phase_skips_attempted}", 1.0),
+                ("recorded_total{counter=evidence_gate_failed}", 3.0),
+                ("recorded_total{counter=evidence_gate_passed}", 0.5),
+                ("recorded_total{counter=other}", 7.0),
+                ("recorded_total{counter=phase_skips_attempted}", 1.0),
                 ("evidence_gates_total{result=failed}", 3.0),
                 ("evidence_gates_total{result=passed}", 0.5),
                 ("phase_skips_total", 1.0),

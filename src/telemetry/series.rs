@@ -101,7 +101,7 @@ families! {
     PhaseValidations: "phase_validations_total",
         "Phase validations that were made.", [result(&["passed", "failed"])];
     PhaseSkips: "phase_skips_total", "Attempts to skip a phase.", [];
-    Counters: "counter_total", "What was recorded in counters.jsonl, by name.", [COUNTER];
+    Counters: "recorded_total", "What was recorded in counters.jsonl, by name.", [COUNTER];
     MalformedLines: "malformed_lines_total",
         "Lines that could not be read and count for nothing.", [Label { name: "file", values: FILES }];
 }
