@@ -59,7 +59,7 @@ describe.skipIf(notRun(missingPrograms()))('alerts', () => {
     await load.skip()
     await load.gates(0, 20)
     await load.validations(0, 20)
-    // 15 of 215: too much, but no storm yet.
+    // 15 of 216: too much, but no storm yet.
     await load.leases(1, 10)
     await arrives('DriftlockHighSeverityDrift')
     await arrives('DriftlockPhasesSkipped')
