@@ -67,6 +67,7 @@ impl Exporter {
         };
         note_process(&lock).context("write", &path)?;
         let file = state_file(workspace);
+        file.tidy();
         let state = match file.load()? {
             Some(Loaded::State(state)) => *state,
             Some(Loaded::Damaged) => {
