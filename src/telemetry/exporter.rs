@@ -127,6 +127,9 @@ impl Exporter {
 
     /// Takes note that what is shown was seen.
     pub fn was_scraped(&mut self) -> Result<()> {
+        if self.state.was_scraped {
+            return Ok(());
+        }
         self.state.was_scraped = true;
         self.save()
     }
