@@ -62,7 +62,8 @@ impl Exporter {
         must_be_folder(workspace)?;
         let path = workspace.join(TELEMETRY_FOLDER).join(".exporter.lock");
         let Some(lock) = OsLock::try_acquire(&path)? else {
-            let process = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+            let noted = std::fs::read_to_string(&path).unwrap_or_default();
+            let process = if noted.is_empty() { "(unknown)".to_owned() } else { noted };
             return Err(Error::ExporterRunning { workspace: workspace.to_owned(), process });
         };
         note_process(&lock).context("write", &path)?;
