@@ -36,7 +36,7 @@ const names = platforms.map((platform) => `${main.name}-${platform}`)
 published.optionalDependencies = Object.fromEntries(names.map((name) => [name, main.version]))
 pack(published, (to) => {
   for (const name of [...main.files, 'README.md', 'CHANGELOG.md']) {
-    if (existsSync(join(root, name))) cpSync(join(root, name), join(to, name))
+    if (existsSync(join(root, name))) cpSync(join(root, name), join(to, name), { recursive: true })
   }
 })
 rmSync(stage, { recursive: true })

@@ -1,8 +1,8 @@
 // An application of its own that has the packed package installed, as a user's would.
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const here = dirname(fileURLToPath(import.meta.url))
@@ -26,11 +26,36 @@ export function installApplication() {
   const folder = mkdtempSync(join(tmpdir(), 'driftlock-package-'))
   const { main, binary } = tarballs()
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, name: 'application', version: '1.0.0' }))
+  copyDependencies(join(folder, 'node_modules'))
   const options = ['--offline', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']
   npm(['install', ...options, main, binary], folder)
   cpSync(join(here, 'consumer'), folder, { recursive: true })
   cpSync(join(here, 'smoke.mjs'), join(folder, 'smoke.mjs'))
   return folder
+}
+
+/** Puts there what the package depends on, and what that depends on, as the repository has it: npm need not fetch it. */
+function copyDependencies(to) {
+  const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'))
+  const copied = new Set()
+  const copyAll = (names, from) => {
+    for (const name of Object.keys(names ?? {})) {
+      const path = placeOf(name, from, packages)
+      if (copied.has(path)) continue
+      copied.add(path)
+      cpSync(join(root, path), join(to, relative('node_modules', path)), { recursive: true })
+      copyAll(packages[path].dependencies, path)
+    }
+  }
+  copyAll(packages[''].dependencies, '')
+}
+
+/** Where Node finds a package that another one asks for: in the nearest node_modules from that one on upwards. */
+function placeOf(name, from, packages) {
+  const path = `${from ? `${from}/` : ''}node_modules/${name}`
+  if (packages[path]) return path
+  if (!from) throw new Error(`${name} is not in package-lock.json`)
+  return placeOf(name, from.slice(0, Math.max(0, from.lastIndexOf('/node_modules/'))), packages)
 }
 
 /** Runs npm in a folder. */

@@ -1,9 +1,9 @@
 // What is published, as users get it: `npm run test:package` packs it first.
 import assert from 'node:assert'
 import { execFile, execFileSync } from 'node:child_process'
-import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { join, relative, sep } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { artifacts, installApplication, npm, root, tarballs } from './install.mjs'
@@ -19,13 +19,15 @@ describe('what is packed', () => {
       'CHANGELOG.md',
       'LICENSE',
       'README.md',
+      'bin/driftlock.js',
       'binding.js',
+      ...filesBelow('cli'),
       'index.d.ts',
       'index.js',
       'leases.js',
       'package.json',
     ]
-    assert.deepStrictEqual(contents(main), expected)
+    assert.deepStrictEqual(contents(main), expected.sort())
   })
 
   test('the platform package holds the binary and its texts', () => {
@@ -37,18 +39,19 @@ describe('what is packed', () => {
     assert.ok(statSync(join(artifacts, `driftlock.${platform}.node`)).size < 4 * 1024 * 1024)
   })
 
-  test('the package asks for the binaries of its own version, and for nothing else', () => {
+  test('the package asks for the binaries of its own version, for what its command needs, and for nothing else', () => {
     const published = JSON.parse(text(main, 'package.json'))
     const platforms = platformsOf(readFileSync(join(root, 'index.js'), 'utf8'))
     const expected = Object.fromEntries(platforms.map((name) => [`driftlock-${name}`, manifest.version]))
     assert.deepStrictEqual(sorted(published.optionalDependencies), sorted(expected))
-    for (const field of ['dependencies', 'devDependencies', 'peerDependencies', 'scripts']) {
+    assert.deepStrictEqual(Object.keys(published.dependencies).sort(), ['cli-table3', 'yargs'])
+    for (const field of ['devDependencies', 'peerDependencies', 'scripts']) {
       assert.strictEqual(published[field], undefined, field)
     }
   })
 
   test('the repository itself asks for nothing that is not published', () => {
-    for (const field of ['dependencies', 'optionalDependencies', 'workspaces']) {
+    for (const field of ['optionalDependencies', 'workspaces']) {
       assert.strictEqual(manifest[field], undefined, field)
     }
   })
@@ -64,8 +67,10 @@ describe('what is packed', () => {
 
 describe('what is installed', () => {
   let application
+  let command
   before(() => {
     application = installApplication()
+    command = join(application, 'node_modules/.bin/driftlock')
   })
   after(() => rmSync(application, { recursive: true }))
 
@@ -88,6 +93,25 @@ describe('what is installed', () => {
 
   test('everything works', async () => {
     assert.match(await node('smoke.mjs'), /^7 passed, 0 failed$/m)
+  })
+
+  test('its command runs', async () => {
+    const help = await execute(command, ['--help'], { cwd: application })
+    assert.match(help.stdout, /^driftlock COMMAND/)
+    const folder = join(application, 'workspace')
+    mkdirSync(folder)
+    await node(
+      '-e',
+      `const { PhaseLeaseManager } = require('driftlock')
+      const leases = new PhaseLeaseManager('workspace', { agentId: 'me' })
+      leases.acquireLease('TASK-1', 'SPEC').then(() => leases.close())`,
+    )
+    const status = await execute(command, ['status', '--json', '--workspace', folder])
+    assert.strictEqual(JSON.parse(status.stdout).leases[0].agentId, 'me')
+    const doctor = await execute(command, ['doctor', '--json', '--workspace', folder])
+    assert.match(JSON.parse(doctor.stdout).checks[0].found, new RegExp(`driftlock\\.${platform}\\.node$`))
+    const bench = await execute(command, ['bench', '--json', '--iterations', '5'])
+    assert.strictEqual(JSON.parse(bench.stdout).operations.length, 5)
   })
 
   test('a missing binary is told with what to do', async () => {
@@ -162,6 +186,13 @@ describe('what is installed', () => {
 function contents(tarball) {
   const files = execFileSync('tar', ['tzf', tarball], { encoding: 'utf8' }).trim().split('\n')
   return files.map((name) => name.replace('package/', '')).sort()
+}
+
+/** The files of a folder of the repository, as they stand in the package. */
+function filesBelow(folder) {
+  return readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(root, join(entry.parentPath ?? entry.path, entry.name)).replaceAll(sep, '/'))
 }
 
 function text(tarball, name) {

@@ -94,6 +94,7 @@ export const rows = [
         description: 'Each alert of the rules, while it fires.',
         kind: 'timeline',
         unit: 'short',
+        red: 1,
         queries: [
           {
             expr: 'sum by (alertname) (ALERTS{alertname=~"Driftlock.+", alertstate="firing"})',

@@ -5,6 +5,7 @@ import { init } from 'echarts'
 /**
  * @typedef {{ name: string, points: number[][] }} Series points are pairs of seconds since the start and a value
  * @typedef {{ panel: import('../grafana/panels.mjs').Panel, series: Series[] }} Drawn
+ * @typedef {{ violatedFrom: number, end: number }} Run seconds since the start
  */
 
 const WIDTH = 1200
@@ -15,6 +16,8 @@ const SIZES = {
   lines: { columns: 2, height: 190 },
   timeline: { columns: 1, height: 210 },
 }
+const RED = '#c4162a'
+const GREEN = '#37872d'
 const COLORS = [
   '#1f77b4',
   '#d62728',
@@ -39,13 +42,14 @@ const FORMATS = {
 
 /**
  * @param {Drawn[]} drawn
- * @param {{ start: number, violatedFrom: number }} run
+ * @param {Run} run
  * @returns {string}
  */
-export function drawDashboard(drawn, { violatedFrom }) {
+export function drawDashboard(drawn, run) {
+  const { violatedFrom } = run
   const title = `What the dashboard shows: a run with the load within the levels for ${violatedFrom / 60} minutes, then beyond them`
   const { places, height } = layOut(drawn)
-  const parts = drawn.map((one, i) => drawPanel(one, places[i] ?? { x: 0, y: 0, width: 0, height: 0 }, violatedFrom))
+  const parts = drawn.map((one, i) => drawPanel(one, places[i] ?? { x: 0, y: 0, width: 0, height: 0 }, run))
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif">`,
     `<title>${title}</title>`,
@@ -80,17 +84,15 @@ function layOut(drawn) {
 /**
  * @param {Drawn} drawn
  * @param {{ x: number, y: number, width: number, height: number }} place
- * @param {number} violatedFrom
+ * @param {Run} run
  */
-function drawPanel({ panel, series }, { x, y, width, height }, violatedFrom) {
+function drawPanel({ panel, series }, { x, y, width, height }, run) {
   const inside =
-    panel.kind === 'stat'
-      ? drawNumber(panel, series, width, height)
-      : drawChart(panel, series, width, height, violatedFrom)
+    panel.kind === 'stat' ? drawNumber(panel, series, width, height) : drawChart(panel, series, width, height, run)
   return [
     `<g transform="translate(${x} ${y})">`,
     `<rect width="${width}" height="${height}" rx="4" fill="#fff" stroke="#ddd"/>`,
-    `<text x="10" y="20" font-size="13" font-weight="bold" fill="#333">${panel.title}</text>`,
+    `<text x="10" y="20" font-size="12" font-weight="bold" fill="#333">${panel.title}</text>`,
     inside,
     '</g>',
   ].join('\n')
@@ -104,7 +106,7 @@ function drawPanel({ panel, series }, { x, y, width, height }, violatedFrom) {
  */
 function drawNumber({ unit, red = Number.POSITIVE_INFINITY, none = '' }, series, width, height) {
   const value = series[0]?.points[0]?.[1]
-  const color = value !== undefined && value >= red ? '#c4162a' : '#37872d'
+  const color = value !== undefined && value >= red ? RED : GREEN
   const text = value === undefined ? none : FORMATS[unit](value)
   return `<text x="${width / 2}" y="${height / 2 + 22}" font-size="28" text-anchor="middle" fill="${color}">${text}</text>`
 }
@@ -114,21 +116,26 @@ function drawNumber({ unit, red = Number.POSITIVE_INFINITY, none = '' }, series,
  * @param {Series[]} series
  * @param {number} width
  * @param {number} height
- * @param {number} violatedFrom
+ * @param {Run} run
  */
-function drawChart({ kind, unit }, series, width, height, violatedFrom) {
+function drawChart({ kind, unit, red = Number.POSITIVE_INFINITY }, series, width, height, { violatedFrom, end }) {
   const timeline = kind === 'timeline'
   // Of a dozen phases, those that nothing happened in would hide the others.
-  const shown = series.filter(({ points }) => timeline || series.length <= 4 || points.some(([, value]) => value !== 0))
+  const happened = series.filter(({ points }) => points.some(([, value]) => value !== 0))
+  const shown = timeline || series.length <= 4 || happened.length === 0 ? series : happened
   const chart = init(null, null, { renderer: 'svg', ssr: true, width, height: height - 26 })
   chart.setOption({
     animation: false,
     color: COLORS,
     grid: { left: timeline ? 270 : 60, right: timeline ? 20 : 170, top: 12, bottom: 26 },
-    legend: timeline
-      ? { show: false }
-      : { orient: 'vertical', right: 8, top: 8, width: 150, textStyle: { fontSize: 11 } },
-    xAxis: { type: 'value', min: 0, max: 'dataMax', axisLabel: { formatter: (/** @type {number} */ at) => `${at} s` } },
+    legend: timeline ? { show: false } : { orient: 'vertical', left: width - 160, top: 8, textStyle: { fontSize: 11 } },
+    xAxis: {
+      type: 'value',
+      min: 0,
+      max: end,
+      interval: 60,
+      axisLabel: { formatter: (/** @type {number} */ at) => `${at / 60} min` },
+    },
     yAxis: timeline
       ? { type: 'category', data: shown.map(({ name }) => name), inverse: true, axisTick: { show: false } }
       : {
@@ -142,7 +149,7 @@ function drawChart({ kind, unit }, series, width, height, violatedFrom) {
       name,
       type: /** @type {const} */ ('line'),
       symbol: 'none',
-      lineStyle: { width: timeline ? 10 : 1.5 },
+      lineStyle: timeline ? { width: 10, color: red <= 1 ? RED : GREEN } : { width: 1.5 },
       // A bar where there is something; nothing where a sample is missing or 0.
       data: timeline ? withGaps(points).map(([at, value]) => [at, value ? i : null]) : points,
       markLine: i === 0 ? beginOfViolations(violatedFrom) : undefined,
@@ -159,7 +166,7 @@ const beginOfViolations = (violatedFrom) => ({
   silent: true,
   symbol: 'none',
   label: { show: false },
-  lineStyle: { color: '#c4162a', type: /** @type {const} */ ('dashed') },
+  lineStyle: { color: RED, type: /** @type {const} */ ('dashed') },
   data: [{ xAxis: violatedFrom }],
 })
 

@@ -55,7 +55,7 @@ export class Load {
   }
 
   /**
-   * Leases that are acquired, and attempts at the last of them that are refused meanwhile.
+   * Leases that are acquired, renewed and released, and attempts at the last of them that are refused meanwhile.
    *
    * @param {number} acquired
    * @param {number} contended
@@ -67,6 +67,7 @@ export class Load {
       await this.#agent.acquireLease(task, 'IMPLEMENT')
       if (i === acquired) for (let j = 0; j < contended; j++) await this.#rival.acquireLease(task, 'IMPLEMENT')
       await sleep(holdMs)
+      await this.#agent.renewLease(task, 'IMPLEMENT')
       await this.#agent.releaseLease(task, 'IMPLEMENT')
     }
   }

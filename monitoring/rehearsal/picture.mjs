@@ -37,7 +37,7 @@ try {
   for (let turn = 0; seconds() < END; turn++) {
     await work(turn, phases, seconds() > VIOLATED_FROM)
     process.stdout.write(`\r${Math.round(seconds())} of ${END} s`)
-    await sleep(500 + Math.random() * 1000)
+    await sleep(Math.random() * 1000)
   }
   console.log()
   const now = Date.now() / 1000
@@ -47,7 +47,7 @@ try {
   }
   writeFileSync(
     join(import.meta.dirname, '../dashboard.svg'),
-    drawDashboard(data, { start, violatedFrom: VIOLATED_FROM }),
+    drawDashboard(data, { violatedFrom: VIOLATED_FROM, end: END }),
   )
 } finally {
   load.close()
@@ -66,7 +66,7 @@ async function work(turn, phases, violating) {
   await load.gates(4, violating && turn % 3 === 0 ? 1 : 0)
   await load.validations(6, violating && turn % 4 === 0 ? 1 : 0)
   // Held for a moment, so that a sample may see it.
-  await load.leases(6, violating && turn % 2 === 0 ? 3 : turn % 20 === 0 ? 1 : 0, 50)
+  await load.leases(6, violating && turn % 2 === 0 ? 3 : turn % 20 === 0 ? 1 : 0, 100)
   await load.prompt(phase, violating ? turn % 10 === 3 : phase === 'SPEC' && turn % 3 === 0)
   await load.transition(phase)
   if (violating && turn % 40 === 0) await load.skip()

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use napi::Env;
 use napi::bindgen_prelude::{Function, JsObjectValue, JsValue, Object, PromiseRaw, Unknown, ValueType};
+use napi::{Env, JsString};
 use napi_derive::napi;
 
 use super::arguments::{Fields, invalid, non_empty_text, number};
@@ -134,8 +134,7 @@ fn stringify(env: &Env, value: Unknown<'_>) -> Result<String> {
         Ok(_) => return Err(wrong("one without a JSON form")),
         Err(error) => return Err(wrong(&format!("one that it refuses ({})", error.reason))),
     };
-    let json =
-        json.coerce_to_string().and_then(|json| json.into_utf8()).map_err(|_| wrong("something else"))?;
+    let json = json.coerce_to_string().and_then(JsString::into_utf8).map_err(|_| wrong("something else"))?;
     match json.as_str() {
         Ok(json) if json.starts_with('{') => Ok(json.to_owned()),
         _ => Err(wrong("one that it writes as something else")),

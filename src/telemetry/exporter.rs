@@ -62,11 +62,13 @@ impl Exporter {
         must_be_folder(workspace)?;
         let path = workspace.join(TELEMETRY_FOLDER).join(".exporter.lock");
         let Some(lock) = OsLock::try_acquire(&path)? else {
-            let process = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+            let noted = std::fs::read_to_string(&path).unwrap_or_default();
+            let process = if noted.is_empty() { "(unknown)".to_owned() } else { noted };
             return Err(Error::ExporterRunning { workspace: workspace.to_owned(), process });
         };
         note_process(&lock).context("write", &path)?;
         let file = state_file(workspace);
+        file.tidy();
         let state = match file.load()? {
             Some(Loaded::State(state)) => *state,
             Some(Loaded::Damaged) => {
@@ -126,6 +128,9 @@ impl Exporter {
 
     /// Takes note that what is shown was seen.
     pub fn was_scraped(&mut self) -> Result<()> {
+        if self.state.was_scraped {
+            return Ok(());
+        }
         self.state.was_scraped = true;
         self.save()
     }

@@ -12,7 +12,7 @@ use super::listing::{Found, Listing, list};
 use super::series::Totals;
 use super::{Source, Start};
 use crate::digest::hex_digest;
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::files::{self, FileId, Stamp, read_exact_at};
 use crate::journal::reader::{for_each_line, line_start};
 use crate::log;
@@ -64,7 +64,7 @@ impl Position {
         let listing = list(path)?;
         let known_before: Vec<Known> = self.current.iter().chain(&self.rotated).cloned().collect();
         let was_rotated = self.is_started && self.notice_rotation(&listing);
-        self.read_rotated(source, &listing, totals)?;
+        let mut failed = self.read_rotated(source, &listing, totals);
         for found in listing.rotated(path) {
             if self.rotated.iter().any(|known| known.id() == found.stamp.id) {
                 continue;
@@ -72,17 +72,30 @@ impl Position {
             // Whole files may have come and gone since the last look.
             let is_new = was_rotated
                 && found.stamp.modified_ns >= self.modified_ns
-                && is_original(found, &listing, path, &known_before)?;
+                && is_original(found, &listing, path, &known_before);
             let mut known = Known::new(found.stamp.id);
             known.is_ignored = !is_new;
             if is_new {
-                known.read_on(source, &found.path, totals)?;
+                failed = known.read_on(source, &found.path, totals).err().or(failed);
             } else {
-                known.skip(&found.path)?;
+                // What doesn't count needs not be readable.
+                let _ = known.skip(&found.path);
             }
             self.rotated.push(known);
         }
-        let Some(found) = listing.current else {
+        let unread = self.read_current(source, path, &listing, start, totals)?;
+        failed.map_or(Ok(unread), Err)
+    }
+
+    fn read_current(
+        &mut self,
+        source: Source,
+        path: &Path,
+        listing: &Listing,
+        start: Start,
+        totals: &mut Totals,
+    ) -> Result<u64> {
+        let Some(found) = &listing.current else {
             self.is_started = true;
             return Ok(0);
         };
@@ -137,8 +150,8 @@ impl Position {
         true
     }
 
-    /// Reads what was appended to files before or after they were rotated away.
-    fn read_rotated(&mut self, source: Source, listing: &Listing, totals: &mut Totals) -> Result<()> {
+    /// Reads what was appended to files before or after they were rotated away. Gives what went wrong.
+    fn read_rotated(&mut self, source: Source, listing: &Listing, totals: &mut Totals) -> Option<Error> {
         let mut failed = None;
         self.rotated.retain_mut(|known| {
             let Some(found) = listing.other(known.id()) else {
@@ -150,12 +163,12 @@ impl Position {
                 // One that is not as it was is another file that has got the inode.
                 Ok(is_it) => is_it,
                 Err(error) => {
-                    failed = Some(error);
+                    failed = Some(error).filter(|_| !known.is_ignored).or(failed.take());
                     true
                 }
             }
         });
-        failed.map_or(Ok(()), Err)
+        failed
     }
 }
 
@@ -249,42 +262,37 @@ fn head_hash(file: &File, length: u64) -> io::Result<String> {
 }
 
 /// Whether a file that was not known holds lines and is no copy of another one.
-fn is_original(found: &Found, listing: &Listing, path: &Path, known: &[Known]) -> Result<bool> {
-    let head = read_head(found)?;
+fn is_original(found: &Found, listing: &Listing, path: &Path, known: &[Known]) -> bool {
+    let head = read_head(found);
     // Less than a line tells nothing of a file.
     let tells = |head: &[u8]| head.len() as u64 == HEAD || head.contains(&b'\n');
-    if head.first() != Some(&b'{') || !tells(&head) {
-        return Ok(false);
-    }
     let begins_like = |known: &Known| {
         let length = usize::try_from(known.head_length).unwrap_or(usize::MAX);
         (1..=head.len()).contains(&length) && hex_digest(&head[..length]) == known.head_hash
     };
-    if known.iter().any(begins_like) {
-        return Ok(false);
-    }
     // Of a file and its copy, neither of them known, the longer or older one counts.
     let order =
         |found: &Found| (found.stamp.size, Reverse((found.stamp.modified_ns, found.stamp.id.parts())));
     let comes_first = |other: &&Found| {
         known.iter().any(|known| known.id() == other.stamp.id) || order(other) > order(found)
     };
-    for other in listing.current.iter().chain(listing.rotated(path).filter(comes_first)) {
-        let other = read_head(other)?;
+    let is_copy_of = |other: &Found| {
+        let other = read_head(other);
         let length = other.len().min(head.len());
-        if tells(&head[..length]) && other[..length] == head[..length] {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+        tells(&head[..length]) && other[..length] == head[..length]
+    };
+    head.first() == Some(&b'{')
+        && tells(&head)
+        && !known.iter().any(begins_like)
+        && !listing.current.iter().chain(listing.rotated(path).filter(comes_first)).any(is_copy_of)
 }
 
 /// The first bytes of a file; none if it can't be read.
-fn read_head(found: &Found) -> Result<Vec<u8>> {
-    let Ok(file) = files::open_regular(&found.path) else { return Ok(Vec::new()) };
+fn read_head(found: &Found) -> Vec<u8> {
     let mut head = vec![0; usize::try_from(found.stamp.size.min(HEAD)).unwrap_or_default()];
-    match read_exact_at(&file, &mut head, 0) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Vec::new()),
-        read => read.context("read", &found.path).map(|()| head),
+    let file = files::open_regular(&found.path);
+    match file.and_then(|file| read_exact_at(&file, &mut head, 0)) {
+        Ok(()) => head,
+        Err(_) => Vec::new(),
     }
 }

@@ -96,13 +96,13 @@ mod tests {
         expect(
             &found,
             &[
+                ("evidence_gates_total{result=failed}", 3.0),
+                ("evidence_gates_total{result=passed}", 0.5),
+                ("phase_skips_total", 1.0),
                 ("recorded_total{counter=evidence_gate_failed}", 3.0),
                 ("recorded_total{counter=evidence_gate_passed}", 0.5),
                 ("recorded_total{counter=other}", 7.0),
                 ("recorded_total{counter=phase_skips_attempted}", 1.0),
-                ("evidence_gates_total{result=failed}", 3.0),
-                ("evidence_gates_total{result=passed}", 0.5),
-                ("phase_skips_total", 1.0),
             ],
         );
     }
@@ -124,7 +124,7 @@ mod tests {
                 " \r",
             ],
         );
-        expect(found, &[("malformed_lines_total{file=counters}", 8.0)]);
+        expect(&found, &[("malformed_lines_total{file=counters}", 8.0)]);
     }
 
     #[test]

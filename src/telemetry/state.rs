@@ -74,6 +74,20 @@ impl StateFile {
         Ok(Some(written.map_or(Loaded::Damaged, |state| Loaded::State(Box::new(state.into())))))
     }
 
+    /// Removes what those left who were killed while they wrote it. Only for the one who may write it.
+    pub fn tidy(&self) {
+        let (Some(folder), Some(name)) = (self.path.parent(), self.path.file_name()) else { return };
+        let Ok(entries) = std::fs::read_dir(folder) else { return };
+        let prefix = format!("{}.", name.to_string_lossy());
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(&prefix) && name.ends_with(".tmp") {
+                // It is in nobody's way.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Puts a damaged file aside.
     pub fn put_aside(&self) -> Result<()> {
         let aside = damaged_path(&self.path);

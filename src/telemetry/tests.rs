@@ -112,7 +112,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn whatever_happens_each_line_is_counted_once(steps in steps()) {
@@ -277,6 +277,15 @@ fn a_damaged_state_is_put_aside_and_nothing_is_counted_twice() {
     workspace.append(&line(2));
     poll(&mut exporter);
     assert_eq!(skips(&exporter), 1.0);
+}
+
+#[test]
+fn what_a_kill_left_is_removed() {
+    let workspace = Workspace::new();
+    let left = workspace.root().join("state/telemetry/.exporter.json.0123.tmp");
+    std::fs::write(&left, "half").unwrap();
+    workspace.open();
+    assert!(!left.exists());
 }
 
 #[test]
