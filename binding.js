@@ -838,6 +838,7 @@ module.exports = nativeBinding
 module.exports.PhaseLeaseManager = nativeBinding.PhaseLeaseManager
 module.exports.PhaseLedger = nativeBinding.PhaseLedger
 module.exports.PromptAttestationManager = nativeBinding.PromptAttestationManager
+module.exports.TelemetryRecorder = nativeBinding.TelemetryRecorder
 module.exports.acquireLock = nativeBinding.acquireLock
 module.exports.fencedWriteFile = nativeBinding.fencedWriteFile
 module.exports.metrics = nativeBinding.metrics

@@ -445,6 +445,9 @@ export declare class LedgerError extends DriftlockError {}
 /** Rejected with by {@link withFileLock}. */
 export declare class FileLockError extends DriftlockError {}
 
+/** Thrown and rejected with by {@link TelemetryRecorder}. */
+export declare class TelemetryError extends DriftlockError {}
+
 /** What {@link metrics} answers: plain data that can be sent anywhere. Lists keep their order. */
 export interface Metrics {
   /** What is counted. */
@@ -773,6 +776,40 @@ export declare class PromptAttestationManager {
    * @param newHash the new baseline, usually a `currentHash` that `attest` has given
    */
   resetBaseline(taskId: string, phase: WorkPhase | (string & {}), newHash: string, options?: BaselineUpdateOptions): Promise<void>
+}
+
+/**
+ * Records what happens in a workspace, for monitoring: counters in `<workspaceRoot>/state/telemetry/counters.jsonl`,
+ * one a line.
+ *
+ * Any number of processes and threads may record, other programs may append to the file, and it may be rotated by
+ * renaming it: each acknowledged line stands there whole and once.
+ */
+export declare class TelemetryRecorder {
+  /**
+   * The recorder of a workspace. Does no I/O.
+   *
+   * @param workspaceRoot the workspace's folder, the same for all agents (see {@link resolveWorkspace})
+   * @throws {TelemetryError} `INVALID_ARGUMENT` for bad arguments
+   */
+  constructor(workspaceRoot: string)
+  /**
+   * Appends a line `{"timestamp", "counter", "value", "metadata"}`, making the file and its folders if they are absent.
+   * Lines stand in the order of the calls, also of those that are not awaited.
+   *
+   * A line whose call has resolved survives the death of the process; a power cut it survives once the operating
+   * system has written it back.
+   *
+   * Rejects with a {@link TelemetryError}: `INVALID_ARGUMENT` for bad arguments, before anything is touched; `IO` or
+   * `JOURNAL_LOCKED` if it can't be written.
+   *
+   * @param name what is counted, not empty; the exporter shows `evidence_gate_passed`, `evidence_gate_failed`,
+   * `phase_validations_passed`, `phase_validations_failed`, `phase_skips_attempted`, `phase_lease_contention` and
+   * `prompt_drift_detected` by name, all others together
+   * @param value by how much the count rises: a finite number from 0 on. Default 1.
+   * @param metadata facts for those who read the file: an object, written as `JSON.stringify` does. Default `{}`.
+   */
+  recordCounter(name: string, value?: number, metadata?: Record<string, unknown>): Promise<void>
 }
 
 /**

@@ -17,8 +17,9 @@ class LeaseError extends DriftlockError {}
 class AttestationError extends DriftlockError {}
 class LedgerError extends DriftlockError {}
 class FileLockError extends DriftlockError {}
+class TelemetryError extends DriftlockError {}
 
-const errorClasses = { DriftlockError, LeaseError, AttestationError, LedgerError, FileLockError }
+const errorClasses = { DriftlockError, LeaseError, AttestationError, LedgerError, FileLockError, TelemetryError }
 
 /** The platforms for which a binary is published. */
 const PLATFORMS = [
@@ -106,6 +107,7 @@ extendLeases(binding, LeaseError)
 exports.PhaseLeaseManager = binding.PhaseLeaseManager
 exports.PromptAttestationManager = binding.PromptAttestationManager
 exports.PhaseLedger = binding.PhaseLedger
+exports.TelemetryRecorder = binding.TelemetryRecorder
 exports.acquireLock = binding.acquireLock
 exports.releaseLock = binding.releaseLock
 exports.withFileLock = withFileLock
@@ -121,3 +123,4 @@ exports.LeaseError = LeaseError
 exports.AttestationError = AttestationError
 exports.LedgerError = LedgerError
 exports.FileLockError = FileLockError
+exports.TelemetryError = TelemetryError

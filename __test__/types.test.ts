@@ -17,6 +17,7 @@ import {
   type PromptSpec,
   releaseLock,
   resolveWorkspace,
+  TelemetryRecorder,
   type VerificationResult,
   type WorkPhase,
   withFileLock,
@@ -52,6 +53,9 @@ test('the types have the names and shapes that callers rely on', () => {
   >()
   expectTypeOf(PhaseLedger.prototype.appendTransition).returns.resolves.toExtend<LedgerEntry>()
   expectTypeOf(PhaseLedger.prototype.verify).returns.resolves.toExtend<VerificationResult>()
+  expectTypeOf(TelemetryRecorder.prototype.recordCounter).toEqualTypeOf<
+    (name: string, value?: number, metadata?: Record<string, unknown>) => Promise<void>
+  >()
   expectTypeOf(acquireLock).returns.resolves.toEqualTypeOf<boolean>()
   expectTypeOf(releaseLock).returns.resolves.toEqualTypeOf<void>()
   expectTypeOf(resolveWorkspace).toEqualTypeOf<(path: string) => string>()

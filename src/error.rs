@@ -131,6 +131,15 @@ pub enum Error {
         cause: String,
     },
 
+    /// The workspace has an exporter already.
+    #[error("process {process} exports the workspace {} already; stop it first, or scrape that one", .workspace.display())]
+    ExporterRunning {
+        /// The workspace.
+        workspace: PathBuf,
+        /// The id of the other's process.
+        process: String,
+    },
+
     /// A defect of this library.
     #[error("driftlock failed unexpectedly: {0}; please report it")]
     Defect(String),
@@ -153,6 +162,7 @@ impl Error {
             Self::Fenced { .. } => "FENCED",
             Self::LockNotAcquired { .. } => "LOCK_NOT_ACQUIRED",
             Self::NetworkFileSystem { .. } => "NETWORK_FILE_SYSTEM",
+            Self::ExporterRunning { .. } => "EXPORTER_RUNNING",
             Self::Defect(_) => "DEFECT",
         }
     }

@@ -26,6 +26,7 @@ pub mod replace;
 pub mod runtime;
 pub mod shared;
 mod sqlite;
+pub mod telemetry;
 pub mod text;
 
 pub use error::{Error, Result};

@@ -72,6 +72,13 @@ await check('ledger', async () => {
   assert.strictEqual((await ledger.verify()).valid, false)
 })
 
+await check('telemetry', async () => {
+  await new driftlock.TelemetryRecorder(workspace).recordCounter('evidence_gate_passed', 2, { half: '\ud83e' })
+  const [line] = readFileSync(join(workspace, 'state/telemetry/counters.jsonl'), 'utf8').split('\n')
+  const { counter, value, metadata } = JSON.parse(line)
+  assert.deepStrictEqual([counter, value, metadata.half], ['evidence_gate_passed', 2, '\ud83e'])
+})
+
 await check('file locks', async () => {
   const path = join(workspace, 'locks/a.lock')
   let counter = 0

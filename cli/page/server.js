@@ -17,7 +17,7 @@ const { isLoopback, makeRoutes, pathOfRequest } = require('./routes.js')
  * @param {{workspace: string, listen: string}} options
  */
 async function serve({ workspace, listen }) {
-  const address = addressOf(listen)
+  const address = addressOf(listen, '--listen', '127.0.0.1:9465')
   const { root } = findWorkspace(workspace)
   const routes = makeRoutes(root)
   const server = createServer((request, response) => {
@@ -39,13 +39,17 @@ async function serve({ workspace, listen }) {
   server.closeAllConnections()
 }
 
-/** @param {string} listen HOST:PORT, an IPv6 address in brackets */
-function addressOf(listen) {
-  const [, ipv6, name, digits] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(listen) ?? []
+/**
+ * @param {string} address HOST:PORT, an IPv6 address in brackets
+ * @param {string} option where it was given
+ * @param {string} example
+ */
+function addressOf(address, option, example) {
+  const [, ipv6, name, digits] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(address) ?? []
   const host = ipv6 ?? name
   const port = Number(digits)
   if (host && port <= 65_535) return { host, port }
-  throw new UsageError(`--listen takes HOST:PORT such as 127.0.0.1:9465 or [::1]:9465, got ${shown(listen)}`)
+  throw new UsageError(`${option} takes HOST:PORT such as ${example}; IPv6 as [::1]:PORT; got ${shown(address)}`)
 }
 
 /**
@@ -67,4 +71,4 @@ async function listenOn(server, { host, port }) {
   return /** @type {import('node:net').AddressInfo} */ (server.address())
 }
 
-module.exports = { serve }
+module.exports = { addressOf, listenOn, serve }

@@ -73,6 +73,36 @@ impl Journal {
         }
     }
 
+    /// Appends whole lines by one write to a file that others append to without the lock.
+    ///
+    /// Nothing is ever cut off: what looks like a half line may be one that another process is just writing. It is only
+    /// ended, so that it spoils no other; if it was whole by then, that leaves an empty line. If the append fails, a
+    /// part of it may have been written.
+    pub fn append_beside_others(&mut self, lines: &[u8]) -> Result<()> {
+        let path = self.path.clone();
+        let (open, size) = self.open_current()?;
+        let mut last = *b"\n";
+        if size > 0 && size != open.whole_to {
+            read_exact_at(&open.file, &mut last, size - 1).context("read", &path)?;
+        }
+        open.whole_to = 0;
+        let ended;
+        let bytes = if last == *b"\n" {
+            lines
+        } else {
+            ended = [b"\n", lines].concat();
+            &ended
+        };
+        // What a second write would add might stand behind somebody else's line.
+        match (&**open.file).write(bytes).context("append to", &path)? {
+            written if written == bytes.len() => {
+                open.whole_to = size + bytes.len() as u64;
+                Ok(())
+            }
+            _ => Err(io::Error::from(io::ErrorKind::StorageFull)).context("append to", &path),
+        }
+    }
+
     /// Puts aside a half line at the end, if there is one. Returns the stamp of the file.
     pub fn repair(&mut self) -> Result<Stamp> {
         let path = self.path.clone();

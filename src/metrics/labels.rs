@@ -119,6 +119,8 @@ closed_list! {
         Stats = "stats",
         /// `verify`.
         Verify = "verify",
+        /// `recordCounter`.
+        RecordCounter = "record_counter",
         /// `initialize` and `exists`.
         Initialize = "initialize",
     }

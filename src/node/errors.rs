@@ -16,6 +16,7 @@ pub(super) enum Family {
     Attestation,
     Ledger,
     FileLock,
+    Telemetry,
     General,
 }
 
@@ -26,6 +27,7 @@ impl Family {
             Self::Attestation => "AttestationError",
             Self::Ledger => "LedgerError",
             Self::FileLock => "FileLockError",
+            Self::Telemetry => "TelemetryError",
             Self::General => "DriftlockError",
         }
     }

@@ -445,6 +445,9 @@ export declare class LedgerError extends DriftlockError {}
 /** Rejected with by {@link withFileLock}. */
 export declare class FileLockError extends DriftlockError {}
 
+/** Thrown and rejected with by {@link TelemetryRecorder}. */
+export declare class TelemetryError extends DriftlockError {}
+
 /** What {@link metrics} answers: plain data that can be sent anywhere. Lists keep their order. */
 export interface Metrics {
   /** What is counted. */

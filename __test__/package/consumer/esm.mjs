@@ -15,6 +15,8 @@ import {
   resolveWorkspace,
   setLogger,
   setLogLevel,
+  TelemetryError,
+  TelemetryRecorder,
   withFileLock,
 } from 'driftlock'
 import * as again from './re-export.mjs'
@@ -28,6 +30,8 @@ const names = {
   PhaseLeaseManager,
   PhaseLedger,
   PromptAttestationManager,
+  TelemetryError,
+  TelemetryRecorder,
   acquireLock,
   releaseLock,
   resolveWorkspace,
