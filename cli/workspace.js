@@ -5,7 +5,7 @@
 const { existsSync, readFileSync, realpathSync, statSync } = require('node:fs')
 const { dirname, join, resolve } = require('node:path')
 const { PhaseLeaseManager, resolveWorkspace } = require('../index.js')
-const { CommandError } = require('./exit.js')
+const { CommandError, UsageError } = require('./exit.js')
 const { shown } = require('./text.js')
 
 /**
@@ -46,6 +46,8 @@ function worktreeOf(folder) {
  * @returns {Workspace}
  */
 function findWorkspace(folder) {
+  // An unset variable of a script must not mean the folder that it happens to run in.
+  if (folder === '') throw new UsageError('--workspace is empty; leave it out for the current folder')
   const asked = resolve(folder)
   if (!statSync(asked, { throwIfNoEntry: false })?.isDirectory()) {
     throw new CommandError(
