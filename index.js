@@ -1,7 +1,7 @@
 'use strict'
 
 const { extendLeases } = require('./leases.js')
-const { toPrometheus } = require('./metrics.js')
+const { familiesOf, toPrometheus } = require('./prometheus.js')
 const { makeRegister } = require('./opentelemetry.js')
 
 /** The base of all errors of this package. */
@@ -114,7 +114,7 @@ exports.withFileLock = withFileLock
 exports.fencedWriteFile = binding.fencedWriteFile
 exports.resolveWorkspace = binding.resolveWorkspace
 exports.metrics = binding.metrics
-exports.metricsText = () => toPrometheus(binding.metrics())
+exports.metricsText = () => toPrometheus(familiesOf(binding.metrics()))
 exports.registerOpenTelemetry = makeRegister(binding.metrics, DriftlockError)
 exports.setLogger = setLogger
 exports.setLogLevel = binding.setLogLevel

@@ -30,7 +30,7 @@ describe('a line', () => {
     const root = makeWorkspace()
     const recorder = new TelemetryRecorder(root)
     const name = 'half \ud83d "quoted"\nnext'
-    const metadata = { cut: '\ud83d', pair: '😀', separator: '\u2028', at: new Date(0), ['\udc00']: 1e21 }
+    const metadata = { cut: '\ud83d', pair: '😀', separator: '\u2028', at: new Date(0), '\udc00': 1e21 }
     await recorder.recordCounter(name, 1e21, metadata)
     await recorder.recordCounter(name, 1e-7, metadata)
     const text = readFileSync(countersPath(root), 'utf8')

@@ -58,9 +58,9 @@ exports.handler = async (options) => {
   if (!once) return require('../exporter/run.js').runExporter(root, { listen, statsd, interval, fromNow })
 
   const { Exporter } = require('../exporter/exporter.js')
-  const { toPrometheus } = require('../exporter/prometheus.js')
+  const { toPrometheus } = require('../../prometheus.js')
   const { families, problems, storeProblem } = await new Exporter(root, { fromNow, look: true }).poll()
-  answer(options, families, (families) => toPrometheus(families).trimEnd())
+  answer(options, families, (families) => toPrometheus(families, 'driftlock_').trimEnd())
   for (const problem of [...problems, storeProblem]) {
     if (problem === undefined) continue
     process.stderr.write(`driftlock: ${shown(problem, 4096)}\n`)

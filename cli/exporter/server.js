@@ -4,7 +4,7 @@
 
 const { createServer } = require('node:http')
 const { pathOfRequest } = require('../page/routes.js')
-const { CONTENT_TYPE, toPrometheus } = require('./prometheus.js')
+const { CONTENT_TYPE, toPrometheus } = require('../../prometheus.js')
 
 /** @typedef {import('../page/routes.js').Handler} Handler */
 /** @typedef {import('node:http').ServerResponse} Response */
@@ -21,7 +21,7 @@ function metricsRoutes(poll, scraped) {
     '/metrics': async (request, response) => {
       const { families } = await poll()
       if (request.method === 'GET') response.once('finish', () => void scraped())
-      send(response, 200, CONTENT_TYPE, toPrometheus(families))
+      send(response, 200, CONTENT_TYPE, toPrometheus(families, 'driftlock_'))
     },
     '/healthz': async (_, response) => {
       const { problems, storeProblem, truncations } = await poll()
