@@ -191,9 +191,9 @@ impl SqliteLeaseStore {
     }
 
     /// Counts something that no transaction of its own can.
-    fn count(&self, figures: Figures) {
+    fn count(&self, figure: Figure) {
         if let Some(opened) = &*self.lock() {
-            opened.upkeep.count(figures);
+            opened.upkeep.count_one(figure);
         }
     }
 
@@ -233,7 +233,7 @@ impl LeaseStore for SqliteLeaseStore {
                 match changes::acquire(writer, key, terms, granting)? {
                     Attempt::Answer(answer) => {
                         if matches!(answer, Acquisition::Held { .. }) {
-                            upkeep.count(Figures::one(Figure::ContentionEvents));
+                            upkeep.count_one(Figure::ContentionEvents);
                         }
                         return Ok(Some(answer));
                     }
@@ -265,7 +265,7 @@ impl LeaseStore for SqliteLeaseStore {
         };
         // One that waits is counted with its answer.
         if matches!(answer, Claimed::Refused { ticket: None, .. }) {
-            self.count(Figures::one(Figure::ContentionEvents));
+            self.count(Figure::ContentionEvents);
         }
         Ok(answer)
     }
@@ -301,10 +301,10 @@ impl LeaseStore for SqliteLeaseStore {
         self.write(wait, |writer, upkeep| {
             let granting = self.granting(&presence, upkeep);
             let renewal = changes::renew(writer, key, terms, max_renewals, granting)?;
-            upkeep.count(Figures::one(match renewal {
+            upkeep.count_one(match renewal {
                 Renewal::Renewed { .. } => Figure::Renewed,
                 Renewal::NotHeld | Renewal::MaxRenewalsExceeded => Figure::RenewalsRefused,
-            }));
+            });
             Ok(renewal)
         })
     }
@@ -317,7 +317,7 @@ impl LeaseStore for SqliteLeaseStore {
             let term = NewTerm::starting(now, duration_ms);
             let is_there = changes::set_term(writer, key, lease_id, &term, presence.name(), now)?;
             transaction.map_or(Ok(()), WriteTransaction::commit)?;
-            upkeep.count(Figures::one(if is_there { Figure::Renewed } else { Figure::RenewalsRefused }));
+            upkeep.count_one(if is_there { Figure::Renewed } else { Figure::RenewalsRefused });
             Ok(is_there)
         })
     }
@@ -405,10 +405,10 @@ impl LeaseStore for SqliteLeaseStore {
     }
 
     fn count_failure(&self, request: Request) {
-        self.count(Figures::one(match request {
+        self.count(match request {
             Request::Acquisition => Figure::AcquireErrors,
             Request::Renewal => Figure::RenewalErrors,
-        }));
+        });
     }
 
     fn health(&self, wait: Wait<'_>) -> Result<StoreHealth> {

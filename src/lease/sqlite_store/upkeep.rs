@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::presence::{self, Presence};
-use super::statistics::{Figures, Pending};
+use super::statistics::{Figure, Figures, Pending};
 use super::sweep;
 use super::term::Now;
 use super::tokens::TokenSource;
@@ -67,6 +67,12 @@ impl Upkeep {
         let presence = Arc::new(Presence::announce(database.path())?);
         *known = Arc::downgrade(&presence);
         Ok(presence)
+    }
+
+    /// Counts something that happens often.
+    pub(super) fn count_one(self: &Arc<Self>, figure: Figure) {
+        self.pending.add_one(figure);
+        self.schedule_fold(FOLD_INTERVAL);
     }
 
     /// Counts something; it is stored within half a second while a manager is open.

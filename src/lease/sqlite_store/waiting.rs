@@ -14,7 +14,7 @@ use super::changes::Granting;
 use super::claims::{self, Attempt};
 use super::presence::{self, Presence};
 use super::queue::{self, Place};
-use super::statistics::{Figure, Figures};
+use super::statistics::Figure;
 use super::term::Now;
 use super::upkeep::Upkeep;
 use crate::durability::Durability;
@@ -261,7 +261,7 @@ impl WaitingRoom {
         let result = match attempt(database, &upkeep, ticket, &waiter, dead) {
             Ok(Claimed::Granted(leases)) => Ok(Granted { leases, asked_boot_ms }),
             Ok(Claimed::Refused { key, holder, .. }) if is_last => {
-                upkeep.count(Figures::one(Figure::ContentionEvents));
+                upkeep.count_one(Figure::ContentionEvents);
                 Err(Error::LeaseHeld { task: key.task, phase: key.phase, holder })
             }
             Ok(Claimed::NothingToGiveUp) => Err(claims::nothing_to_give_up(&waiter.claim)),
