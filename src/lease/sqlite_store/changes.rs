@@ -93,7 +93,7 @@ pub(super) fn acquire(
         match grant(writer, key, terms, taken.first, false, granting) {
             Ok(lease) => {
                 upkeep.tokens.keep(taken);
-                upkeep.count(Figures::one(Figure::Acquired));
+                upkeep.count_one(Figure::Acquired);
                 return Ok(Attempt::Answer(Acquisition::Acquired(lease)));
             }
             Err(Failure::Busy) => {}

@@ -42,8 +42,7 @@ pub(super) enum Figure {
     ForcedReleases,
 }
 
-/// The columns of `phase_lease_meta` that keep the figures, in the order of [`Figure`]; first those that acquiring and
-/// releasing change.
+/// The columns of `phase_lease_meta` that keep the figures, in the order of [`Figure`].
 pub(super) const COLUMNS: [&str; 11] = [
     "contention_events",
     "finished_holds",
@@ -59,8 +58,6 @@ pub(super) const COLUMNS: [&str; 11] = [
 ];
 
 const FIGURES: usize = COLUMNS.len();
-/// How many of them are changed often enough for a statement of their own, which is shorter.
-const FREQUENT: usize = 4;
 
 /// Sums of the figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -211,25 +208,16 @@ impl Pending {
 /// Adds to what is stored, and sets the token that comes next if there is one to set.
 #[inline(never)]
 pub(super) fn store(writer: &Connection, figures: Figures, next_token: Option<i64>) -> Result<(), Failure> {
-    static ADD_FREQUENT: LazyLock<String> = LazyLock::new(|| addition(&COLUMNS[..FREQUENT]));
-    static ADD_ALL: LazyLock<String> = LazyLock::new(|| addition(&COLUMNS));
-    let counts = figures.columns();
-    let (sql, counts) = if counts[FREQUENT..].iter().all(|count| *count == 0) {
-        (&*ADD_FREQUENT, &counts[..FREQUENT])
-    } else {
-        (&*ADD_ALL, &counts[..])
-    };
-    let values = std::iter::once(next_token).chain(counts.iter().copied().map(Some));
-    writer.prepare_cached(sql)?.execute(params_from_iter(values))?;
+    static ADD: LazyLock<String> = LazyLock::new(|| {
+        let mut sql = "UPDATE phase_lease_meta SET next_token = coalesce(?1, next_token)".to_owned();
+        for (column, parameter) in COLUMNS.iter().zip(2..) {
+            let _ = write!(sql, ", {column} = {column} + ?{parameter}");
+        }
+        sql + " WHERE id = 1"
+    });
+    let values = std::iter::once(next_token).chain(figures.columns().map(Some));
+    writer.prepare_cached(&ADD)?.execute(params_from_iter(values))?;
     Ok(())
-}
-
-fn addition(columns: &[&str]) -> String {
-    let mut sql = "UPDATE phase_lease_meta SET next_token = coalesce(?1, next_token)".to_owned();
-    for (column, parameter) in columns.iter().zip(2..) {
-        let _ = write!(sql, ", {column} = {column} + ?{parameter}");
-    }
-    sql + " WHERE id = 1"
 }
 
 /// What all processes have stored.
