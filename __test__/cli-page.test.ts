@@ -223,8 +223,9 @@ describe.runIf(canRun)('the page', () => {
     expect(await page.textContent('#active')).toBe('1')
     expect(await page.textContent('#high')).toBe('1')
     expect(await page.textContent('#entries')).toBe('2')
-    // What processes have counted is stored within half a second.
-    await expect.poll(async () => Number(await page.textContent('#contention'))).toBeGreaterThan(0)
+    // What processes have counted is stored within half a second, and the page asks every two.
+    const contention = async () => Number(await page.textContent('#contention'))
+    await expect.poll(contention, { timeout: 10_000 }).toBeGreaterThan(0)
     expect(await page.textContent('#drift-note')).toBe('1 high, 1 medium, 1 low, 0 not recorded; 6 attestations in all')
     expect(await page.$$eval('#chart rect', (bars) => bars.map((bar) => bar.getAttribute('class')).sort())).toEqual([
       'high',
