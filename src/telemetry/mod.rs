@@ -1,6 +1,6 @@
 //! What happened, in numbers: the file of counters that agents append to, and the totals that an exporter shows.
 //!
-//! [`recorder`] appends counters. [`exporter`] follows that file, the attestations log and the ledger: [`listing`] finds
+//! [`recorder`] appends counters. [`exporter`] follows that file, the attestations log and the ledger: `listing` finds
 //! their files, also those that were rotated away, [`follower`] reads what is new in them, [`lines`] says what a line
 //! counts for, [`series`] lists what is counted, and [`state`] is what survives a restart.
 //!
