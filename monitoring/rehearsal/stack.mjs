@@ -144,6 +144,8 @@ export class Stack {
       `--web.listen-address=${address}`,
       `--storage.tsdb.path=${join(folder, 'data')}`,
       '--web.enable-lifecycle',
+      // What resolves while changed rules are loaded finds no Alertmanager, and is sent again after this.
+      '--rules.alert.resend-delay=1s',
     ]
     this.#programs.push(await Program.start('prometheus', args, `http://${address}/-/ready`))
   }
