@@ -21,6 +21,8 @@ pub mod log;
 pub mod node;
 pub mod patience;
 pub mod place;
+#[cfg(feature = "postgres")]
+mod postgres;
 pub mod replace;
 pub mod runtime;
 pub mod shared;

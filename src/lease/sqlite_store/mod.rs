@@ -5,7 +5,6 @@ mod changes;
 mod claiming;
 mod claims;
 mod events;
-mod presence;
 #[cfg(test)]
 mod protocol;
 mod queries;
@@ -27,7 +26,6 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use self::changes::{Attempt, Granting};
-use self::presence::Presence;
 use self::schema::Schema;
 use self::statistics::Figures;
 use self::term::{NewTerm, Now};
@@ -36,6 +34,7 @@ use self::waiting::Waiter;
 use super::claim::{Answer, Claim, Claimed, Fence, LeaseEvent, ListedLease, Ticket};
 use super::model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
 use super::patience::{Patience, Wait};
+use super::presence::Presence;
 use super::store::{LeaseStore, LeaseTerms};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
