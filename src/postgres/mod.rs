@@ -9,6 +9,8 @@ mod failure;
 mod pool;
 mod schema;
 mod session;
+#[cfg(all(test, unix))]
+pub(crate) mod testing;
 mod tls;
 
 pub(crate) use address::Address;

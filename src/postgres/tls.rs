@@ -85,13 +85,14 @@ where
     type Error = Box<dyn StdError + Send + Sync>;
 
     fn make_tls_connect(&mut self, domain: &str) -> Result<Handshake, Self::Error> {
-        Ok(Handshake { connector: self.0.clone(), name: ServerName::try_from(domain.to_owned())? })
+        // A socket of this machine has no name, and no TLS.
+        Ok(Handshake { connector: self.0.clone(), name: ServerName::try_from(domain.to_owned()).ok() })
     }
 }
 
 pub(crate) struct Handshake {
     connector: TlsConnector,
-    name: ServerName<'static>,
+    name: Option<ServerName<'static>>,
 }
 
 impl<S> TlsConnect<S> for Handshake
@@ -103,7 +104,10 @@ where
     type Future = Pin<Box<dyn Future<Output = io::Result<Stream<S>>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
-        Box::pin(async move { self.connector.connect(self.name, stream).await.map(Stream) })
+        Box::pin(async move {
+            let name = self.name.ok_or_else(|| io::Error::other("the host's name is none"))?;
+            self.connector.connect(name, stream).await.map(Stream)
+        })
     }
 }
 

@@ -33,7 +33,6 @@ use super::presence::Presence;
 use super::store::{LeaseStore, LeaseTerms};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::postgres::Failure;
 use crate::text::Text;
 
 /// The longest duration that is sent, in milliseconds: 1,000 years, which the server's times can still hold.
