@@ -7,6 +7,8 @@
 mod address;
 mod failure;
 mod pool;
+#[cfg(all(test, unix))]
+pub(crate) mod proxy;
 mod schema;
 mod session;
 #[cfg(all(test, unix))]

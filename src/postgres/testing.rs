@@ -28,7 +28,7 @@ impl TestServer {
     /// installed.
     pub(crate) fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<TestServer>> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start(&[])).as_ref()
+        SHARED.get_or_init(|| Self::start(&["max_connections = 200"])).as_ref()
     }
 
     /// A server with these settings.
@@ -44,7 +44,7 @@ impl TestServer {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut server = Self { binaries, folder, keeper: None, port };
         server.make();
-        std::fs::write(server.data().join("postgresql.auto.conf"), settings.join("\n")).unwrap();
+        std::fs::write(server.data().join("postgresql.auto.conf"), settings.join("\n") + "\n").unwrap();
         server.run();
         Some(server)
     }
@@ -73,7 +73,7 @@ impl TestServer {
     /// Runs it, again after [`Self::kill`], and waits until it answers.
     pub(crate) fn run(&mut self) {
         let script = r#""$0" -D "$1" -p "$2" -k "$3" -c listen_addresses=127.0.0.1 -c fsync=off \
-            -c max_connections=80 -c log_min_messages=fatal </dev/null & read _; kill -INT $!; wait"#;
+            -c log_min_messages=fatal </dev/null & read _; kill -INT $!; wait"#;
         let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
         let keeper = as_unprivileged("sh")
             .args(["-c", script])
@@ -143,6 +143,12 @@ impl TestServer {
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut session = Pool::new(address).unwrap().connect(deadline)?;
         session.query(sql, &[], deadline)
+    }
+
+    /// A command that is run as the server is, and may read and write this folder.
+    pub(crate) fn unprivileged(&self, program: &str, folder: &Path) -> Command {
+        open_to_all(folder);
+        as_unprivileged(program)
     }
 
     fn command(&self, name: &str) -> Command {

@@ -12,6 +12,8 @@ mod listening;
 mod rows;
 mod server;
 mod tally;
+#[cfg(all(test, unix))]
+mod tests;
 mod waiting;
 
 use std::path::Path;

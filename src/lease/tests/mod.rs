@@ -1,5 +1,6 @@
 //! Tests of leases: what is promised of every store on each of them, the rest on SQLite.
 
+mod claims;
 mod contention;
 mod legacy;
 mod lifecycle;
