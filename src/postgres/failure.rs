@@ -36,6 +36,10 @@ impl Failure {
     /// What it means while connecting: nothing can have been done.
     pub(super) fn of_connecting(error: &tokio_postgres::Error) -> Self {
         match Self::from_driver(error) {
+            // Without the word there would be no next step.
+            Self::Unknown(cause) if cause.contains("does not support TLS") => Self::Refused(format!(
+                "{cause}; switch TLS on there (ssl = on), or use sslmode=disable in a network that nobody listens in"
+            )),
             Self::Unknown(cause) => Self::Unreachable(cause),
             failure => failure,
         }

@@ -78,7 +78,7 @@ impl Pool {
         let began = Instant::now();
         let client = self.lock().clients.pop().unwrap_or_else(Uuid::new_v4);
         let mut backoff = Backoff::between(PAUSES.0, PAUSES.1);
-        let (mut is_repeat, mut is_fresh) = (false, false);
+        let (mut is_repeat, mut is_fresh, mut cause) = (false, false, None);
         let failure = loop {
             check()?;
             let deadline_now = deadline().min(Instant::now() + STATEMENT_TIMEOUT);
@@ -105,8 +105,10 @@ impl Pool {
             }
             let left = deadline().saturating_duration_since(Instant::now());
             if left.is_zero() {
-                break failure;
+                // The last try may have had no time for more than to run out of it.
+                break cause.unwrap_or(failure);
             }
+            cause = Some(failure);
             if !was_stale {
                 std::thread::sleep(backoff.next_wait().min(left));
             }

@@ -96,31 +96,25 @@ impl Session {
         let Some(runtime) = runtime else { return Err(closed()) };
         let result = runtime.block_on(async {
             let mut request = pin!(start(client));
-            let mut ended: Option<Failure> = None;
             let answer = poll_fn(|cx| {
                 loop {
+                    // What came before the connection's end counts, so the request is asked first.
                     if let Poll::Ready(answer) = request.as_mut().poll(cx) {
-                        return Poll::Ready(match (answer, ended.take()) {
-                            (Ok(answer), _) => Ok(answer),
-                            // Of a connection that has ended the client knows only that.
-                            (Err(error), Some(end)) if error.is_closed() => Err(end),
-                            (Err(error), _) => Err(Failure::from_driver(&error)),
-                        });
+                        return Poll::Ready(answer.map_err(|error| Failure::from_driver(&error)));
                     }
-                    if ended.is_some() {
-                        return Poll::Pending;
-                    }
-                    match connection.poll_message(cx) {
-                        Poll::Ready(Some(Ok(_))) => {}
-                        Poll::Ready(Some(Err(error))) => ended = Some(Failure::from_driver(&error)),
-                        Poll::Ready(None) => ended = Some(closed()),
-                        Poll::Pending => match request.as_mut().poll(cx) {
-                            Poll::Ready(answer) => {
-                                return Poll::Ready(answer.map_err(|error| Failure::from_driver(&error)));
-                            }
-                            Poll::Pending => return Poll::Pending,
-                        },
-                    }
+                    let end = match connection.poll_message(cx) {
+                        Poll::Ready(Some(Ok(_))) => continue,
+                        Poll::Ready(Some(Err(error))) => Some(Failure::from_driver(&error)),
+                        Poll::Ready(None) => Some(closed()),
+                        Poll::Pending => None,
+                    };
+                    return match (request.as_mut().poll(cx), end) {
+                        (Poll::Ready(Ok(answer)), _) => Poll::Ready(Ok(answer)),
+                        // Of a connection that has ended the request knows only that.
+                        (_, Some(end)) => Poll::Ready(Err(end)),
+                        (Poll::Ready(Err(error)), None) => Poll::Ready(Err(Failure::from_driver(&error))),
+                        (Poll::Pending, None) => Poll::Pending,
+                    };
                 }
             });
             match tokio::time::timeout_at(deadline.into(), answer).await {

@@ -18,7 +18,7 @@ fn errors_name_the_server_and_the_next_step_and_no_password() {
         (format!("postgres://postgres:wr0ng@127.0.0.1:{port}/postgres"), "SERVER", "check user and password"),
         (format!("postgres://nobody:wr0ng@127.0.0.1:{port}/postgres"), "SERVER", "check user and password"),
         (format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/nowhere"), "SERVER", "create the database"),
-        (format!("postgres://postgres:wr0ng@127.0.0.1:{port}/postgres?sslmode=require"), "SERVER_UNREACHABLE", "TLS"),
+        (format!("postgres://postgres:wr0ng@127.0.0.1:{port}/postgres?sslmode=require"), "SERVER", "switch TLS on"),
         (format!("postgres://postgres:wr0ng@127.0.0.1:{unused}/x?connect_timeout=1"), "SERVER_UNREACHABLE", "refused"),
         (format!("postgres://postgres:wr0ng@127.0.0.1:{port}/x?sslrootcert=/n&sslmode=verify-full"), "SERVER", "/n"),
     ];
