@@ -57,7 +57,9 @@ impl Address {
         // The driver's own words may quote a part of the password, where that is not escaped as it has to be.
         let parsed = format!("postgres://{place}?{}", others.join("&")).parse::<Config>();
         let Ok(mut driver) = parsed else {
-            return Err(invalid("one that can't be read (is each special character of the password escaped, as %40 for @?)"));
+            return Err(invalid(
+                "one that can't be read (is each special character of the password escaped, as %40 for @?)",
+            ));
         };
         if driver.get_hosts().is_empty() {
             return Err(invalid("one without a host"));
@@ -162,7 +164,8 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_without_user_and_password() {
-        let address = Address::parse("postgres://ada:s3cret%40@db.example:6432/agents?schema=of%20ours").unwrap();
+        let address =
+            Address::parse("postgres://ada:s3cret%40@db.example:6432/agents?schema=of%20ours").unwrap();
         assert_eq!(address.to_string(), "postgres://db.example:6432/agents?schema=of ours");
         assert_eq!(format!("{address:?}"), address.to_string());
         assert_eq!(address.driver.get_password(), Some(&b"s3cret@"[..]));
@@ -179,7 +182,10 @@ mod tests {
         assert_eq!(trust("postgres:///x?host=/run/postgresql"), (SslMode::Prefer, Some(Verification::None)));
         assert_eq!(trust("postgres://localhost,db.example/x"), (SslMode::Require, Some(Verification::Full)));
         assert_eq!(trust("postgres://db.example/x?sslmode=disable"), (SslMode::Disable, None));
-        assert_eq!(trust("postgres://db.example/x?sslmode=require"), (SslMode::Require, Some(Verification::None)));
+        assert_eq!(
+            trust("postgres://db.example/x?sslmode=require"),
+            (SslMode::Require, Some(Verification::None))
+        );
     }
 
     #[test]

@@ -59,7 +59,10 @@ impl Failure {
     fn from_answer(answer: &DbError) -> Self {
         let (state, message) = (answer.code(), answer.message());
         // Those of classes 08 and 57P and 58 end the connection: what was under way may have been done.
-        if state.code().starts_with("08") || *state == SqlState::ADMIN_SHUTDOWN || *state == SqlState::CRASH_SHUTDOWN {
+        if state.code().starts_with("08")
+            || *state == SqlState::ADMIN_SHUTDOWN
+            || *state == SqlState::CRASH_SHUTDOWN
+        {
             return Self::Unknown(message.to_owned());
         }
         if BUSY.contains(state) {

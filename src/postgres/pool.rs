@@ -170,7 +170,9 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
         state.in_use -= 1;
-        if let Some(session) = self.session.take().filter(|session| !session.is_broken() && !std::thread::panicking()) {
+        if let Some(session) =
+            self.session.take().filter(|session| !session.is_broken() && !std::thread::panicking())
+        {
             state.idle.push(session);
         }
         drop(state);

@@ -47,7 +47,11 @@ pub(crate) fn upgrade(
          CREATE TABLE IF NOT EXISTS {name}.versions (part text PRIMARY KEY, version bigint NOT NULL);"
     );
     for part in *sql {
-        batch.push_str(&part.replace("'@schema@.", &format!("'{}.", name.replace('\'', "''"))).replace("@schema@", &name));
+        batch.push_str(
+            &part
+                .replace("'@schema@.", &format!("'{}.", name.replace('\'', "''")))
+                .replace("@schema@", &name),
+        );
         batch.push('\n');
     }
     batch.push_str(&format!(

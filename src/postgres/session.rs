@@ -27,7 +27,11 @@ pub(crate) struct Session {
 
 impl Session {
     /// Connects, within the address's own time limit and `deadline`.
-    pub(super) fn connect(address: &Address, connector: &Connector, deadline: Instant) -> Result<Self, Failure> {
+    pub(super) fn connect(
+        address: &Address,
+        connector: &Connector,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
@@ -83,12 +87,17 @@ impl Session {
                 }
             }
         });
-        let result = runtime.block_on(async { tokio::time::timeout(timeout, message).await }).unwrap_or(Ok(false));
+        let result =
+            runtime.block_on(async { tokio::time::timeout(timeout, message).await }).unwrap_or(Ok(false));
         *is_broken |= result.is_err();
         result
     }
 
-    fn drive<'c, T, F>(&'c mut self, deadline: Instant, start: impl FnOnce(&'c Client) -> F) -> Result<T, Failure>
+    fn drive<'c, T, F>(
+        &'c mut self,
+        deadline: Instant,
+        start: impl FnOnce(&'c Client) -> F,
+    ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {

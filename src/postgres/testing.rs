@@ -37,7 +37,10 @@ impl TestServer {
             let required = std::env::var_os("DRIFTLOCK_TEST_POSTGRES_REQUIRED").is_some();
             assert!(!required, "PostgreSQL is not installed");
             // Not by `eprintln`, which the test runner swallows.
-            let _ = writeln!(std::io::stderr(), "NOT RUN on PostgreSQL: it is not installed (Debian: postgresql)");
+            let _ = writeln!(
+                std::io::stderr(),
+                "NOT RUN on PostgreSQL: it is not installed (Debian: postgresql)"
+            );
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
@@ -57,7 +60,8 @@ impl TestServer {
         let password = self.folder.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
         open_to_all(self.folder.path());
-        let arguments = ["--no-sync", "--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256"];
+        let arguments =
+            ["--no-sync", "--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256"];
         let made = self
             .command("initdb")
             .arg("-D")
@@ -166,8 +170,11 @@ impl Drop for TestServer {
 }
 
 fn binaries() -> Option<PathBuf> {
-    let mut versions: Vec<PathBuf> =
-        std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|entry| entry.path().join("bin")).collect();
+    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path().join("bin"))
+        .collect();
     versions.sort();
     versions.into_iter().rfind(|bin| bin.join("initdb").exists())
 }

@@ -16,7 +16,9 @@ use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVe
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme};
+use tokio_rustls::rustls::{
+    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+};
 
 /// How the server proves who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +46,9 @@ impl Trust {
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
         let config = match self.verification {
-            Some(Verification::Full) => builder.with_root_certificates(self.root_certificates()?).with_no_client_auth(),
+            Some(Verification::Full) => {
+                builder.with_root_certificates(self.root_certificates()?).with_no_client_auth()
+            }
             Some(Verification::None) | None => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
@@ -56,7 +60,9 @@ impl Trust {
     fn root_certificates(&self) -> Result<RootCertStore, String> {
         let mut store = RootCertStore::empty();
         if let Some(path) = &self.roots {
-            let cannot = |error: &dyn std::fmt::Display| format!("cannot read sslrootcert {}: {error}", path.display());
+            let cannot = |error: &dyn std::fmt::Display| {
+                format!("cannot read sslrootcert {}: {error}", path.display())
+            };
             for certificate in CertificateDer::pem_file_iter(path).map_err(|error| cannot(&error))? {
                 store.add(certificate.map_err(|error| cannot(&error))?).map_err(|error| cannot(&error))?;
             }
@@ -66,7 +72,9 @@ impl Trust {
         } else {
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if store.is_empty() {
-                return Err("this system has no root certificates; name those to trust by sslrootcert".to_owned());
+                return Err(
+                    "this system has no root certificates; name those to trust by sslrootcert".to_owned()
+                );
             }
         }
         Ok(store)
@@ -121,7 +129,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buffer)
     }
 }

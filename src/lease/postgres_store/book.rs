@@ -37,7 +37,8 @@ impl Book {
     /// Takes out what the agent has by this key, or only this lease; its id.
     pub(super) fn strike(&self, key: KeyId, agent: &Text, lease_id: Option<&str>) -> Option<String> {
         let mut entries = self.lock();
-        let is_meant = |entry: &Entry| entry.agent == *agent && lease_id.is_none_or(|id| id == entry.lease_id);
+        let is_meant =
+            |entry: &Entry| entry.agent == *agent && lease_id.is_none_or(|id| id == entry.lease_id);
         if !entries.get(&key.digest).is_some_and(is_meant) {
             return None;
         }

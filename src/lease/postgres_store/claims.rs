@@ -37,7 +37,8 @@ impl Request {
         Self {
             claim: claim.clone(),
             keys: KeyId::all(&claim.keys, schema),
-            given: given.map(|(key, lease_id)| (KeyId::of(key.as_key(), schema), lease_id.as_deref().map(uuid_of))),
+            given: given
+                .map(|(key, lease_id)| (KeyId::of(key.as_key(), schema), lease_id.as_deref().map(uuid_of))),
             lease_ids: claim.keys.iter().map(|_| Uuid::new_v4()).collect(),
             id: Uuid::new_v4(),
         }

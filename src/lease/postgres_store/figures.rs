@@ -46,7 +46,8 @@ pub(super) fn store(server: &Server, patience: Duration) {
         || deadline,
         || Ok(()),
         |attempt| {
-            let (names, values) = (vec!["contention_events"], vec![i64::try_from(refusals).unwrap_or(i64::MAX)]);
+            let (names, values) =
+                (vec!["contention_events"], vec![i64::try_from(refusals).unwrap_or(i64::MAX)]);
             let parameters = &[
                 (&source as _, Type::UUID),
                 (&names as _, Type::TEXT_ARRAY),
@@ -74,8 +75,12 @@ pub(super) fn stats(server: &Server, wait: Wait<'_>) -> Result<LeaseStats> {
     server.call(wait, |attempt| {
         let rows = server.statement(attempt.session, SQL, &[(&source, Type::UUID)], attempt.deadline)?;
         let row = only(&rows)?;
-        let (total, active, holds) = (count(row, "r_total")?, count(row, "r_active")?, value::<i64>(row, "r_holds")?);
-        #[expect(clippy::cast_precision_loss, reason = "an average over more than 2^53 holds may be off by one")]
+        let (total, active, holds) =
+            (count(row, "r_total")?, count(row, "r_active")?, value::<i64>(row, "r_holds")?);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "an average over more than 2^53 holds may be off by one"
+        )]
         let average_ms = if holds == 0 { 0.0 } else { value::<f64>(row, "r_hold_ms")? / holds as f64 };
         Ok(LeaseStats {
             total_leases: total,

@@ -88,6 +88,10 @@ impl PostgresLeaseStore {
 }
 
 impl LeaseStore for PostgresLeaseStore {
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn acquire(&self, key: LeaseKey<'_>, terms: LeaseTerms<'_>, wait: Wait<'_>) -> Result<Acquisition> {
         self.check_open()?;
         let (server, process, id) = (&*self.server, self.process()?, self.id(key));
@@ -155,7 +159,9 @@ impl LeaseStore for PostgresLeaseStore {
                 let closed = Arc::clone(&self.is_closed);
                 waiting::enter(&self.server, ticket, request, presence, closed, answer);
             }
-            (Ok(_), None) => answer(Err(Error::Defect(format!("ticket {} of {claim:?} is unknown", ticket.0)))),
+            (Ok(_), None) => {
+                answer(Err(Error::Defect(format!("ticket {} of {claim:?} is unknown", ticket.0))))
+            }
             (Err(error), _) => answer(Err(error)),
         }
     }
@@ -217,7 +223,8 @@ impl LeaseStore for PostgresLeaseStore {
     fn extend(&self, key: LeaseKey<'_>, lease_id: &str, duration_ms: i64, wait: Wait<'_>) -> Result<bool> {
         self.check_open()?;
         let (server, process, id) = (&*self.server, self.process()?, self.id(key));
-        let (lease, boot_id, sent_ms) = (uuid_of(lease_id), server.clock.boot_id(), duration_ms.min(LONGEST_MS));
+        let (lease, boot_id, sent_ms) =
+            (uuid_of(lease_id), server.clock.boot_id(), duration_ms.min(LONGEST_MS));
         let asked = self.boot_ms();
         let is_there = server.call(wait, |attempt| {
             let rows = server.function(

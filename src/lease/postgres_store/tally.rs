@@ -27,7 +27,11 @@ struct State {
 impl Tally {
     pub(super) fn new() -> Self {
         let state = State { source: Uuid::new_v4(), before: 0, stored: 0, stored_at: Instant::now() };
-        Self { state: Mutex::new(state), is_scheduled: AtomicBool::new(false), is_kept: AtomicBool::new(false) }
+        Self {
+            state: Mutex::new(state),
+            is_scheduled: AtomicBool::new(false),
+            is_kept: AtomicBool::new(false),
+        }
     }
 
     /// Whether the caller is to see to it that counts are stored.

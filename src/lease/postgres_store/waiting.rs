@@ -256,8 +256,13 @@ fn see_to_the_leaving(server: &Server) {
         }
     }
     let now = Instant::now();
-    let overdue: Vec<i64> =
-        room.lock().waiters.iter().filter(|(_, waiter)| waiter.until <= now).map(|(ticket, _)| *ticket).collect();
+    let overdue: Vec<i64> = room
+        .lock()
+        .waiters
+        .iter()
+        .filter(|(_, waiter)| waiter.until <= now)
+        .map(|(ticket, _)| *ticket)
+        .collect();
     for ticket in overdue {
         try_claim(server, Ticket(ticket), &[], true);
     }
@@ -316,7 +321,8 @@ fn try_the_promising(server: &Server, places: &[Place]) -> bool {
             waiter.request.claim.takes_from_the_dead
         };
         let holder = place.holder.iter().filter(|_| takes_from_the_dead);
-        let dead: Vec<String> = holder.chain(&place.before).filter(|process| server.is_dead(process)).cloned().collect();
+        let dead: Vec<String> =
+            holder.chain(&place.before).filter(|process| server.is_dead(process)).cloned().collect();
         if place.due <= Instant::now() || !dead.is_empty() {
             is_granted |= try_claim(server, Ticket(place.ticket), &dead, false);
         }

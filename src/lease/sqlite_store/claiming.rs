@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-
 use super::{SqliteLeaseStore, claims, queries, queue};
 use crate::error::Result;
 use crate::lease::claim::{Claim, Claimed};

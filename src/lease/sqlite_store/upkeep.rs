@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-
 use super::statistics::{Figures, Pending};
 use super::sweep;
 use super::term::Now;

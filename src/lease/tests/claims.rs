@@ -4,9 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
 use crate::error::Error;
-use crate::lease::{
-    Claim, Claimed, EventKind, Fence, Granted, LeaseKey, LeaseStats, OwnedKey, Ticket,
-};
+use crate::lease::{Claim, Claimed, EventKind, Fence, Granted, LeaseKey, LeaseStats, OwnedKey, Ticket};
 
 on_each_store! {
     a_claim_gets_all_of_its_keys_or_none,

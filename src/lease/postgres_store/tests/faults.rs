@@ -1,10 +1,11 @@
 //! The server ends, can't be reached, or has no connection left; processes die.
 
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
 use crate::error::Error;
-use crate::lease::EventKind;
+use crate::lease::{EventKind, HoldRequest, HoldTerms, OwnedKey};
 use crate::postgres::proxy::Proxy;
 
 const URL: &str = "DRIFTLOCK_TEST_POSTGRES_URL";
@@ -73,6 +74,56 @@ fn what_this_process_holds_ends_for_it_no_later_than_for_the_server() {
     assert!(!a.holds(&t("t"), &t("PLAN"), Patience::Now).unwrap());
 }
 
+/// Holds one lease; what is told when it is lost.
+fn hold(manager: &LeaseManager, task: &str, duration_ms: i64) -> (Arc<crate::lease::Hold>, Receiver<String>) {
+    let (lost, loss) = channel();
+    let request = HoldRequest {
+        keys: vec![OwnedKey { task: t(task), phase: t("PLAN") }],
+        wait_ms: 0,
+        terms: HoldTerms { duration_ms, max_hold_ms: 600_000, progress_ms: None },
+        instead_of: None,
+        on_lost: Arc::new(move |_, error| drop(lost.send(error.to_string()))),
+    };
+    let (held, holding) = channel();
+    let answer = Box::new(move |result: Result<Vec<Arc<crate::lease::Hold>>>| held.send(result).unwrap());
+    manager.hold(request, soon(), &Arc::default(), answer);
+    (holding.recv().unwrap().unwrap().remove(0), loss)
+}
+
+#[test]
+fn a_held_lease_is_renewed_and_its_holder_told_of_its_loss_before_another_gets_it() {
+    let Some(server) = TestServer::shared() else { return };
+    let (place, proxy) = (Place::on(server), Proxy::of(server.port));
+    let (a, b) = (place.manager_by(proxy.port, "a"), place.manager("b"));
+    let (held, loss) = hold(&a, "t", 600);
+    // Whoever is on the right side goes on, in the same process.
+    let (kept, no_loss) = hold(&b, "u", 600);
+    let end = Instant::now() + Duration::from_millis(2000);
+    while Instant::now() < end {
+        assert!(matches!(acquire(&b, "t"), Acquisition::Held { .. }));
+    }
+    proxy.cut_off(true);
+    while !matches!(acquire(&b, "t"), Acquisition::Acquired(_)) {}
+    let cause = loss.try_recv().expect("told before");
+    assert!(cause.contains("could not be renewed in time"), "{cause}");
+    assert_eq!(held.remaining_ms(), 0);
+    assert!(no_loss.try_recv().is_err() && kept.remaining_ms() > 0);
+    assert!(kept.release(soon()).unwrap());
+}
+
+#[test]
+fn a_holder_is_told_that_an_operator_has_released_its_lease() {
+    let Some(server) = TestServer::shared() else { return };
+    let place = Place::on(server);
+    let (a, b) = (place.manager("a"), place.manager("b"));
+    let (_held, loss) = hold(&a, "t", 60_000);
+    let (task, phase) = (t("t"), t("PLAN"));
+    let key = crate::lease::LeaseKey { task: &task, phase: &phase };
+    b.force_release(key, &t("operator"), &t("stuck"), soon()).unwrap().unwrap();
+    let cause = loss.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(cause.contains("somebody else has released it"), "{cause}");
+}
+
 #[test]
 fn what_must_not_block_does_not_ask_the_server() {
     let Some(server) = TestServer::shared() else { return };
@@ -91,7 +142,8 @@ fn what_must_not_block_does_not_ask_the_server() {
 
 #[test]
 fn a_server_without_a_free_connection_is_waited_for() {
-    let Some(server) = TestServer::start(&["max_connections = 5", "superuser_reserved_connections = 0"]) else {
+    let Some(server) = TestServer::start(&["max_connections = 5", "superuser_reserved_connections = 0"])
+    else {
         return;
     };
     let place = Place::on(&server);

@@ -83,7 +83,8 @@ fn a_release_whose_answer_is_lost_ends_nobody_else_s_lease() {
     // Whoever waits has it at once.
     let claim = Claim { keys: vec![key("t")], queue_ms: 60_000, ..b.new_claim(Vec::new()) };
     let (sender, receiver) = channel();
-    let Claimed::Refused { ticket: Some(ticket), .. } = b.store().claim(&claim, b.wait(soon()).unwrap()).unwrap()
+    let Claimed::Refused { ticket: Some(ticket), .. } =
+        b.store().claim(&claim, b.wait(soon()).unwrap()).unwrap()
     else {
         panic!("not queued");
     };
@@ -150,7 +151,8 @@ fn a_forced_release_is_recorded_once_and_says_what_it_ended() {
 fn what_is_fenced_is_done_once() {
     for_each_loss(|_, manager, lose| {
         let lease = acquired(manager, "t");
-        let fence = crate::lease::Fence { key: key("t"), token: lease.fencing_token, lease_id: lease.lease_id };
+        let fence =
+            crate::lease::Fence { key: key("t"), token: lease.fencing_token, lease_id: lease.lease_id };
         let mut times = 0;
         lose();
         let mut work = || {

@@ -47,6 +47,10 @@ impl<'s> Place<'s> {
         open(url, self.folder(), options)
     }
 
+    fn store_at(&self, url: &str) -> Result<PostgresLeaseStore> {
+        PostgresLeaseStore::open(url, &self.folder().join("state/postgres/leases"), &clock())
+    }
+
     /// What a statement says, in which `@` stands for the schema.
     fn number(&self, sql: &str) -> i64 {
         self.server.execute(&sql.replace('@', &quoted(&self.schema)))[0].get(0)
@@ -54,9 +58,12 @@ impl<'s> Place<'s> {
 }
 
 fn open(url: &str, folder: &Path, options: LeaseOptions) -> Result<LeaseManager> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let store = PostgresLeaseStore::open(url, &folder.join("state/postgres/leases"), &clock)?;
-    Ok(LeaseManager::with_store(Arc::new(store), clock, options))
+    let store = PostgresLeaseStore::open(url, &folder.join("state/postgres/leases"), &clock())?;
+    Ok(LeaseManager::with_store(Arc::new(store), clock(), options))
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
 }
 
 fn options(agent: &str) -> LeaseOptions {

@@ -18,9 +18,21 @@ fn errors_name_the_server_and_the_next_step_and_no_password() {
         (format!("postgres://postgres:wr0ng@127.0.0.1:{port}/postgres"), "SERVER", "check user and password"),
         (format!("postgres://nobody:wr0ng@127.0.0.1:{port}/postgres"), "SERVER", "check user and password"),
         (format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/nowhere"), "SERVER", "create the database"),
-        (format!("postgres://postgres:wr0ng@127.0.0.1:{port}/postgres?sslmode=require"), "SERVER", "switch TLS on"),
-        (format!("postgres://postgres:wr0ng@127.0.0.1:{unused}/x?connect_timeout=1"), "SERVER_UNREACHABLE", "refused"),
-        (format!("postgres://postgres:wr0ng@127.0.0.1:{port}/x?sslrootcert=/n&sslmode=verify-full"), "SERVER", "/n"),
+        (
+            format!("postgres://postgres:wr0ng@127.0.0.1:{port}/postgres?sslmode=require"),
+            "SERVER",
+            "switch TLS on",
+        ),
+        (
+            format!("postgres://postgres:wr0ng@127.0.0.1:{unused}/x?connect_timeout=1"),
+            "SERVER_UNREACHABLE",
+            "refused",
+        ),
+        (
+            format!("postgres://postgres:wr0ng@127.0.0.1:{port}/x?sslrootcert=/n&sslmode=verify-full"),
+            "SERVER",
+            "/n",
+        ),
     ];
     std::thread::scope(|scope| {
         for (url, code, words) in &cases {
@@ -71,7 +83,9 @@ fn a_role_that_may_not_make_schemas_uses_the_one_that_was_made_for_it() {
     let place = Place::on(server);
     let (schema, role) = (quoted(&place.schema), quoted(&format!("role of {}", place.schema)));
     server.execute(&format!("CREATE ROLE {role} LOGIN"));
-    let url = server.url(&place.schema).replace("user=postgres", &format!("user={}", role.trim_matches('"').replace(' ', "%20")));
+    let url = server
+        .url(&place.schema)
+        .replace("user=postgres", &format!("user={}", role.trim_matches('"').replace(' ', "%20")));
     let error = place.manager_at(&url, options("a")).err().unwrap();
     assert!(error.to_string().contains("give the role the right"), "{error}");
     server.execute(&format!("CREATE SCHEMA {schema} AUTHORIZATION {role}"));
@@ -84,7 +98,8 @@ fn another_isolation_level_is_refused_with_what_to_do() {
     let place = Place::on(server);
     place.manager("a");
     let url = format!("{}&options=-cdefault_transaction_isolation%3Dserializable", server.url(&place.schema));
-    let error = place.manager_at(&url, options("a")).unwrap().acquire(&t("t"), &t("PLAN"), soon()).unwrap_err();
+    let error =
+        place.manager_at(&url, options("a")).unwrap().acquire(&t("t"), &t("PLAN"), soon()).unwrap_err();
     assert_eq!(error.code(), "SERVER");
     assert!(error.to_string().contains("ALTER ROLE"), "{error}");
 }

@@ -15,9 +15,13 @@ struct Pooler {
 
 impl Pooler {
     fn before(server: &TestServer) -> Option<Self> {
-        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|path| Path::new(path).exists());
+        let program =
+            ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|path| Path::new(path).exists());
         let Some(program) = program else {
-            assert!(std::env::var_os("DRIFTLOCK_TEST_POSTGRES_REQUIRED").is_none(), "PgBouncer is not installed");
+            assert!(
+                std::env::var_os("DRIFTLOCK_TEST_POSTGRES_REQUIRED").is_none(),
+                "PgBouncer is not installed"
+            );
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
@@ -84,6 +88,12 @@ fn leases_work_through_a_pooler_that_changes_connections() {
     assert_eq!(place.number("SELECT count(*) FROM pg_prepared_statements"), 0);
 }
 
+/// Whether the server's notifications come to this process, by this way.
+fn is_notified(url: &str, place: &Place<'_>) -> bool {
+    let store = place.store_at(url).unwrap();
+    store.server.room.is_notified.load(std::sync::atomic::Ordering::SeqCst)
+}
+
 #[test]
 fn those_who_wait_behind_a_pooler_are_served_without_notifications() {
     let Some(server) = TestServer::shared() else { return };
@@ -91,16 +101,38 @@ fn those_who_wait_behind_a_pooler_are_served_without_notifications() {
     let Some(pooler) = Pooler::before(server) else { return };
     let (a, b) = (place.manager("a"), place.manager_by(pooler.port, "b"));
     acquired(&a, "t");
-    let claim = Claim { queue_ms: 60_000, ..b.new_claim(vec![crate::lease::OwnedKey { task: t("t"), phase: t("PLAN") }]) };
-    let Ok(Claimed::Refused { ticket: Some(ticket), .. }) = b.store().claim(&claim, b.wait(soon()).unwrap()) else {
+    let claim = Claim {
+        queue_ms: 60_000,
+        ..b.new_claim(vec![crate::lease::OwnedKey { task: t("t"), phase: t("PLAN") }])
+    };
+    let Ok(Claimed::Refused { ticket: Some(ticket), .. }) = b.store().claim(&claim, b.wait(soon()).unwrap())
+    else {
         panic!("not queued");
     };
     let (sender, receiver) = std::sync::mpsc::channel();
     b.store().await_turn(ticket, claim, Box::new(move |answer| sender.send(answer).unwrap()));
     // Longer than it is tried whether notifications come.
     std::thread::sleep(Duration::from_millis(1500));
+    assert!(!is_notified(&place.server.url_at(pooler.port, &place.schema), &place));
     assert!(receiver.try_recv().is_err());
     assert!(release(&a, "t"));
+    // Without a pooler they do.
+    acquired(&a, "u");
+    let waiting = Claim {
+        queue_ms: 60_000,
+        ..a.new_claim(vec![crate::lease::OwnedKey { task: t("u"), phase: t("PLAN") }])
+    };
+    let Ok(Claimed::Refused { ticket: Some(ticket), .. }) =
+        a.store().claim(&waiting, a.wait(soon()).unwrap())
+    else {
+        panic!("not queued");
+    };
+    a.store().await_turn(ticket, waiting, Box::new(drop));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_notified(&place.server.url(&place.schema), &place) {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let answer: Result<_, Error> = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
     assert_eq!(answer.unwrap().leases[0].agent_id, t("b"));
 }
