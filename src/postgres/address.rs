@@ -121,9 +121,8 @@ fn verification(mode: Option<&str>, driver: &Config) -> Result<Option<Verificati
     Ok(match mode {
         Some("disable") => None,
         Some("prefer" | "require") => Some(Verification::None),
-        Some("verify-full") => Some(Verification::Full),
         None if driver.get_hosts().iter().all(is_of_this_machine) => Some(Verification::None),
-        None => Some(Verification::Full),
+        None | Some("verify-full") => Some(Verification::Full),
         Some(_) => return Err(invalid("an sslmode other than disable, prefer, require and verify-full")),
     })
 }

@@ -7,11 +7,13 @@
 mod address;
 mod failure;
 mod pool;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 pub(crate) mod proxy;
 mod schema;
 mod session;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 pub(crate) mod testing;
 mod tls;
 

@@ -54,12 +54,12 @@ pub(crate) fn upgrade(
         );
         batch.push('\n');
     }
-    batch.push_str(&format!(
+    let noted = format!(
         "INSERT INTO {name}.versions AS v VALUES ('{part}', {version})
            ON CONFLICT (part) DO UPDATE SET version = greatest(v.version, excluded.version);
          COMMIT;"
-    ));
-    session.batch(&batch, deadline)
+    );
+    session.batch(&(batch + &noted), deadline)
 }
 
 fn present(session: &mut Session, schema: &str, part: &str, deadline: Instant) -> Result<i64, Failure> {

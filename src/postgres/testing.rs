@@ -132,11 +132,6 @@ impl TestServer {
         format!("postgres:///postgres?user=postgres&host={folder}&port={}&schema={schema}", self.port)
     }
 
-    /// The server, or something between, at a port of this machine.
-    pub(crate) fn url_at(&self, port: u16, schema: &str) -> String {
-        format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/postgres?schema={schema}")
-    }
-
     /// Runs a statement, as its administrator would.
     pub(crate) fn execute(&self, sql: &str) -> Vec<Row> {
         self.try_execute(sql).unwrap_or_else(|failure| panic!("{sql}: {failure:?}"))
@@ -147,12 +142,6 @@ impl TestServer {
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut session = Pool::new(address).unwrap().connect(deadline)?;
         session.query(sql, &[], deadline)
-    }
-
-    /// A command that is run as the server is, and may read and write this folder.
-    pub(crate) fn unprivileged(&self, program: &str, folder: &Path) -> Command {
-        open_to_all(folder);
-        as_unprivileged(program)
     }
 
     fn command(&self, name: &str) -> Command {
@@ -167,6 +156,17 @@ impl Drop for TestServer {
             let _ = keeper.wait();
         }
     }
+}
+
+/// The server, or something between, at a port of this machine.
+pub(crate) fn url_at(port: u16, schema: &str) -> String {
+    format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/postgres?schema={schema}")
+}
+
+/// A command that is run as the server is, and may read and write this folder.
+pub(crate) fn unprivileged(program: &str, folder: &Path) -> Command {
+    open_to_all(folder);
+    as_unprivileged(program)
 }
 
 fn binaries() -> Option<PathBuf> {

@@ -48,7 +48,7 @@ impl Request {
     pub(super) fn send(
         &self,
         server: &Server,
-        attempt: Attempt<'_>,
+        attempt: &mut Attempt<'_>,
         ticket: Option<Ticket>,
         dead: &[String],
         process: &str,
@@ -89,7 +89,7 @@ impl Request {
     }
 
     /// Takes the claim back, whatever has become of it.
-    pub(super) fn give_up(&self, server: &Server, attempt: Attempt<'_>) -> Result<(), Failure> {
+    pub(super) fn give_up(&self, server: &Server, attempt: &mut Attempt<'_>) -> Result<(), Failure> {
         server
             .function(
                 attempt.session,
@@ -150,14 +150,17 @@ impl Request {
 /// Makes a claim; one that is refused because of the dead again, without them.
 pub(super) fn claim(server: &Server, request: &Request, process: &str, wait: Wait<'_>) -> Result<Claimed> {
     let asked = server.clock.boot_ms();
-    let answer = server.call(wait, |attempt| request.send(server, attempt, None, &[], process))?.claimed;
+    let answer =
+        server.call(wait, |mut attempt| request.send(server, &mut attempt, None, &[], process))?.claimed;
     let answer = match answer {
         Claimed::Refused { ticket, .. } => {
             let dead = dead_in_the_way(server, request, process, wait)?;
             if dead.is_empty() {
                 answer
             } else {
-                server.call(wait, |attempt| request.send(server, attempt, ticket, &dead, process))?.claimed
+                server
+                    .call(wait, |mut attempt| request.send(server, &mut attempt, ticket, &dead, process))?
+                    .claimed
             }
         }
         answer => answer,

@@ -12,7 +12,8 @@ mod listening;
 mod rows;
 mod server;
 mod tally;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 mod waiting;
 
@@ -151,7 +152,7 @@ impl LeaseStore for PostgresLeaseStore {
         Ok(answer)
     }
 
-    fn await_turn(&self, ticket: Ticket, claim: Claim, answer: Answer) {
+    fn await_turn(&self, ticket: Ticket, _: Claim, answer: Answer) {
         let presence = self.check_open().and_then(|()| self.server.announce());
         let request = self.server.room.expected(ticket);
         match (presence, request) {
@@ -160,7 +161,7 @@ impl LeaseStore for PostgresLeaseStore {
                 waiting::enter(&self.server, ticket, request, presence, closed, answer);
             }
             (Ok(_), None) => {
-                answer(Err(Error::Defect(format!("ticket {} of {claim:?} is unknown", ticket.0))))
+                answer(Err(Error::Defect(format!("no claim has ticket {}", ticket.0))));
             }
             (Err(error), _) => answer(Err(error)),
         }
@@ -214,7 +215,9 @@ impl LeaseStore for PostgresLeaseStore {
                 let deadline = asked.saturating_add(terms.duration_ms);
                 server.book.note(id, terms.holder, &lease_id.to_string(), deadline);
             }
-            (Renewal::NotHeld, _) => drop(server.book.strike(id, terms.holder, None)),
+            (Renewal::NotHeld, _) => {
+                server.book.strike(id, terms.holder, None);
+            }
             _ => {}
         }
         Ok(renewal)

@@ -269,7 +269,8 @@ fn see_to_the_leaving(server: &Server) {
     let left = std::mem::take(&mut room.lock().left);
     for (request, until) in left {
         let deadline = Instant::now() + PATIENCE;
-        let given_up = server.pool.repeat(|| deadline, || Ok(()), |attempt| request.give_up(server, attempt));
+        let given_up =
+            server.pool.repeat(|| deadline, || Ok(()), |mut attempt| request.give_up(server, &mut attempt));
         if given_up.is_err() && Instant::now() < until {
             room.lock().left.push((request, until));
         }
@@ -340,7 +341,7 @@ fn try_claim(server: &Server, ticket: Ticket, dead: &[String], is_last: bool) ->
     let reply = server.pool.repeat(
         || deadline,
         || Ok(()),
-        |attempt| request.send(server, attempt, Some(ticket), dead, waiter.presence.name()),
+        |mut attempt| request.send(server, &mut attempt, Some(ticket), dead, waiter.presence.name()),
     );
     let result = match reply {
         Ok(reply) => match reply.claimed {

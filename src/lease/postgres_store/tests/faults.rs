@@ -59,7 +59,7 @@ fn what_this_process_holds_ends_for_it_no_later_than_for_the_server() {
     let Some(server) = TestServer::shared() else { return };
     let (place, proxy) = (Place::on(server), Proxy::of(server.port));
     let options = LeaseOptions { lease_duration_ms: 700, ..options("a") };
-    let a = place.manager_at(&server.url_at(proxy.port, &place.schema), options).unwrap();
+    let a = place.manager_at(&url_at(proxy.port, &place.schema), options).unwrap();
     let b = place.manager("b");
     acquired(&a, "t");
     proxy.cut_off(true);
@@ -76,13 +76,13 @@ fn what_this_process_holds_ends_for_it_no_later_than_for_the_server() {
 
 /// Holds one lease; what is told when it is lost.
 fn hold(manager: &LeaseManager, task: &str, duration_ms: i64) -> (Arc<crate::lease::Hold>, Receiver<String>) {
-    let (lost, loss) = channel();
+    let (sender, loss) = channel();
     let request = HoldRequest {
         keys: vec![OwnedKey { task: t(task), phase: t("PLAN") }],
         wait_ms: 0,
         terms: HoldTerms { duration_ms, max_hold_ms: 600_000, progress_ms: None },
         instead_of: None,
-        on_lost: Arc::new(move |_, error| drop(lost.send(error.to_string()))),
+        on_lost: Arc::new(move |_, error| drop(sender.send(error.to_string()))),
     };
     let (held, holding) = channel();
     let answer = Box::new(move |result: Result<Vec<Arc<crate::lease::Hold>>>| held.send(result).unwrap());
@@ -98,7 +98,7 @@ fn a_held_lease_is_renewed_and_its_holder_told_of_its_loss_before_another_gets_i
     let (held, loss) = hold(&a, "t", 600);
     // Whoever is on the right side goes on, in the same process.
     let (kept, no_loss) = hold(&b, "u", 600);
-    let end = Instant::now() + Duration::from_millis(2000);
+    let end = Instant::now() + Duration::from_secs(2);
     while Instant::now() < end {
         assert!(matches!(acquire(&b, "t"), Acquisition::Held { .. }));
     }

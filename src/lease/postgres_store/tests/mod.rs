@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
 use crate::lease::{Acquisition, Lease, LeaseManager, LeaseOptions, Patience};
 use crate::postgres::quoted;
-use crate::postgres::testing::TestServer;
+use crate::postgres::testing::{TestServer, url_at};
 use crate::text::Text;
 
 /// A schema on the server's own clock, and the folder of the processes that use it.
@@ -40,7 +40,7 @@ impl<'s> Place<'s> {
 
     /// One that goes by a port of this machine.
     fn manager_by(&self, port: u16, agent: &str) -> LeaseManager {
-        self.manager_at(&self.server.url_at(port, &self.schema), options(agent)).unwrap()
+        self.manager_at(&url_at(port, &self.schema), options(agent)).unwrap()
     }
 
     fn manager_at(&self, url: &str, options: LeaseOptions) -> Result<LeaseManager> {

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use super::*;
 use crate::error::Error;
 use crate::lease::{Claim, Claimed};
-use crate::postgres::testing::PASSWORD;
+use crate::postgres::testing::{PASSWORD, unprivileged, url_at};
 
 struct Pooler {
     process: Child,
@@ -36,8 +36,7 @@ impl Pooler {
             folder.path().join("log").display(),
         );
         std::fs::write(folder.path().join("ini"), configuration).unwrap();
-        let process = server
-            .unprivileged(program, folder.path())
+        let process = unprivileged(program, folder.path())
             .arg(folder.path().join("ini"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -113,7 +112,7 @@ fn those_who_wait_behind_a_pooler_are_served_without_notifications() {
     b.store().await_turn(ticket, claim, Box::new(move |answer| sender.send(answer).unwrap()));
     // Longer than it is tried whether notifications come.
     std::thread::sleep(Duration::from_millis(1500));
-    assert!(!is_notified(&place.server.url_at(pooler.port, &place.schema), &place));
+    assert!(!is_notified(&url_at(pooler.port, &place.schema), &place));
     assert!(receiver.try_recv().is_err());
     assert!(release(&a, "t"));
     // Without a pooler they do.
