@@ -40,6 +40,9 @@ impl Failure {
             Self::Unknown(cause) if cause.contains("does not support TLS") => Self::Refused(format!(
                 "{cause}; switch TLS on there (ssl = on), or use sslmode=disable in a network that nobody listens in"
             )),
+            Self::Unknown(cause) if cause.contains("certificate") => Self::Refused(format!(
+                "{cause}; name the certificates to trust by sslrootcert, and the server as its certificate does"
+            )),
             Self::Unknown(cause) => Self::Unreachable(cause),
             failure => failure,
         }

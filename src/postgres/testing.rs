@@ -33,6 +33,11 @@ impl TestServer {
 
     /// A server with these settings.
     pub(crate) fn start(settings: &[&str]) -> Option<Self> {
+        Self::start_with(settings, |_| ())
+    }
+
+    /// A server with these settings, and with what `prepare` puts into its folder of data.
+    pub(crate) fn start_with(settings: &[&str], prepare: impl FnOnce(&Path)) -> Option<Self> {
         let Some(binaries) = binaries() else {
             let required = std::env::var_os("DRIFTLOCK_TEST_POSTGRES_REQUIRED").is_some();
             assert!(!required, "PostgreSQL is not installed");
@@ -48,12 +53,23 @@ impl TestServer {
         let mut server = Self { binaries, folder, keeper: None, port };
         server.make();
         std::fs::write(server.data().join("postgresql.auto.conf"), settings.join("\n") + "\n").unwrap();
+        prepare(&server.data());
+        server.own();
         server.run();
         Some(server)
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// What this process has put into the server's folder becomes the server's.
+    fn own(&self) {
+        use std::os::unix::fs::MetadataExt as _;
+        let owner = self.data().metadata().unwrap();
+        for entry in std::fs::read_dir(self.data()).unwrap().flatten() {
+            std::os::unix::fs::chown(entry.path(), Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
     }
 
     fn make(&self) {

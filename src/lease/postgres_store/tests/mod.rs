@@ -1,5 +1,6 @@
 //! What only a server can do: lose answers, end, be somebody else.
 
+mod encrypted;
 mod faults;
 mod lost;
 mod opening;
