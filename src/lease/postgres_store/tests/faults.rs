@@ -1,6 +1,7 @@
 //! The server ends, can't be reached, or has no connection left; processes die.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
@@ -35,6 +36,47 @@ fn a_killed_server_keeps_what_it_has_acknowledged_and_repeats_no_token() {
         }
     }
     assert!(acquired(&manager, "after").fencing_token > last);
+}
+
+#[test]
+fn one_at_a_time_holds_a_lease_also_while_the_server_is_killed_in_mid_storm() {
+    const TASKS: usize = 3;
+    let Some(mut server) = TestServer::start(&[]) else { return };
+    let (schema, folder) = (TestServer::new_schema(), tempfile::tempdir().unwrap());
+    let url = server.url(&schema);
+    let inside: [AtomicU32; TASKS] = Default::default();
+    let newest: [AtomicI64; TASKS] = Default::default();
+    let (is_over, rounds) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for n in 0..6 {
+            let manager = open(&url, folder.path(), options(&n.to_string())).unwrap();
+            let (inside, newest, is_over, rounds) = (&inside, &newest, &is_over, &rounds);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::SeqCst) {
+                    let task = (rounds.load(Ordering::SeqCst) as usize + n) % TASKS;
+                    let Acquisition::Acquired(lease) = acquire(&manager, &task.to_string()) else { continue };
+                    assert_eq!(inside[task].fetch_add(1, Ordering::SeqCst), 0);
+                    assert!(newest[task].swap(lease.fencing_token, Ordering::SeqCst) < lease.fencing_token);
+                    rounds.fetch_add(1, Ordering::SeqCst);
+                    inside[task].fetch_sub(1, Ordering::SeqCst);
+                    assert!(release(&manager, &task.to_string()));
+                }
+            });
+        }
+        for _ in 0..3 {
+            let before = rounds.load(Ordering::SeqCst);
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while rounds.load(Ordering::SeqCst) < before + 100 {
+                assert!(Instant::now() < deadline, "nobody gets on");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            server.kill();
+            server.run();
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    let manager = open(&url, folder.path(), options("afterwards")).unwrap();
+    assert_eq!(manager.stats(soon()).unwrap().total_leases, 0);
 }
 
 #[test]
