@@ -118,18 +118,19 @@ impl TestServer {
     pub(crate) fn kill(&mut self) {
         let pid = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
         let pid = pid.lines().next().unwrap();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
         // Its shell waits for the end of its input.
         if let Some(mut keeper) = self.keeper.take() {
             drop(keeper.stdin.take());
             keeper.wait().unwrap();
         }
-        // Its children end once they notice; a new postmaster waits for none of them.
+        // Its children end once they notice, and a new one must not start before.
         let deadline = Instant::now() + Duration::from_secs(20);
-        while self.try_execute("SELECT 1").is_ok() {
-            assert!(Instant::now() < deadline);
+        while children.split_whitespace().any(|child| Path::new("/proc").join(child).exists()) {
+            assert!(Instant::now() < deadline, "the server's processes stay");
+            std::thread::sleep(Duration::from_millis(1));
         }
-        let _ = std::fs::remove_file(self.data().join("postmaster.pid"));
     }
 
     pub(crate) fn log(&self) -> String {
