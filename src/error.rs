@@ -48,6 +48,35 @@ pub enum Error {
         message: String,
     },
 
+    /// The database server refused.
+    #[error("{message} ({server})")]
+    Server {
+        /// Where it is, without credentials.
+        server: String,
+        /// Its own words and, where there is one, the next step.
+        message: String,
+    },
+
+    /// The database server did not answer for longer than the call may wait. What was asked for may have been done.
+    #[error("no answer from {server} for {} ms: {cause}; look whether the server runs and can be reached, and try again", .waited.as_millis())]
+    ServerUnreachable {
+        /// Where it is, without credentials.
+        server: String,
+        /// What happened at the last try.
+        cause: String,
+        /// How long the call tried.
+        waited: Duration,
+    },
+
+    /// The call answers at once, and its answer is on another machine.
+    #[error("the leases are on {server}, which a call that answers at once can't ask; {instead}")]
+    WouldBlock {
+        /// Where the answer is, without credentials.
+        server: String,
+        /// Which call to use.
+        instead: &'static str,
+    },
+
     /// The handle was closed before the call.
     #[error("the lease manager is closed; create a new PhaseLeaseManager")]
     Closed,
@@ -154,6 +183,9 @@ impl Error {
             Self::Io { .. } | Self::NoRepository { .. } => "IO",
             Self::DatabaseLocked => "DATABASE_LOCKED",
             Self::Database { .. } => "DATABASE",
+            Self::Server { .. } => "SERVER",
+            Self::ServerUnreachable { .. } => "SERVER_UNREACHABLE",
+            Self::WouldBlock { .. } => "WOULD_BLOCK",
             Self::Closed => "CLOSED",
             Self::JournalLocked { .. } => "JOURNAL_LOCKED",
             Self::LeaseHeld { .. } => "LEASE_HELD",

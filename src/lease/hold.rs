@@ -4,20 +4,25 @@
 //! clock that counts while the machine sleeps, so it is never later than the one that others see. The holder is told a
 //! little before it, whatever has kept the renewals from succeeding.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::claim::{Fence, OwnedKey};
+use super::keeper;
 use super::model::Lease;
 use super::patience::{Closing, Patience, Wait};
 use super::store::{LeaseStore, Request};
 use crate::clock::{Clock, iso_timestamp};
 use crate::error::{Error, Result};
 use crate::metrics::{self, Renewal};
+use crate::runtime::runtime;
 use crate::text::Text;
 
 /// How long one try at a renewal waits for others; another one follows.
 const RENEWAL_PATIENCE: Duration = Duration::from_millis(20);
+/// How long one waits at most for an answer over the network.
+const REMOTE_PATIENCE: Duration = Duration::from_secs(5);
 /// The first and the longest pause before another try, in milliseconds.
 const RETRY_MS: (i64, i64) = (10, 200);
 /// The longest time before a deadline at which the holder is told, in milliseconds.
@@ -71,6 +76,8 @@ struct State {
     exchanges: u32,
     /// Since when it is gone, which an exchange may explain.
     gone_since: Option<i64>,
+    /// Whether an answer over the network is awaited.
+    is_asking: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +111,7 @@ impl Hold {
             on_lost: Some(on_lost),
             exchanges: 0,
             gone_since: None,
+            is_asking: false,
         };
         Arc::new(Self {
             store,
@@ -150,7 +158,7 @@ impl Hold {
     pub fn progress(&self) {
         let due = self.terms.progress_ms.map(|ms| self.clock.boot_ms().saturating_add(ms));
         self.lock().progress_due = due;
-        super::keeper::wake();
+        keeper::wake();
     }
 
     /// Gives the lease up; says whether it was still this holder's, also if it had ended. A second time answers false.
@@ -190,33 +198,39 @@ impl Hold {
     pub(super) fn next_look(&self) -> i64 {
         let state = self.lock();
         let told_at = state.deadline.saturating_sub(self.margin_ms());
+        if state.is_asking {
+            return told_at.min(state.progress_due.unwrap_or(i64::MAX));
+        }
         state.next_renewal.min(state.next_check).min(told_at).min(state.progress_due.unwrap_or(i64::MAX))
     }
 
     /// Renews it if it is time to, and notices if it is lost.
-    pub(super) fn see_to(&self) {
+    pub(super) fn see_to(self: &Arc<Self>) {
         let now = self.clock.boot_ms();
-        let (due, end) = {
-            let state = self.lock();
-            if state.standing != Standing::Held {
-                return;
-            }
-            (state.next_renewal, state.end)
-        };
+        if !self.is_kept() {
+            return;
+        }
         let is_hung = self.lock().progress_due.is_some_and(|due| due <= now);
         if is_hung {
             return self.lose("no progress was made in time");
         }
-        if now >= due && self.lock().deadline < end && self.is_in_time(now) {
-            self.renew(now, end);
-        } else if now >= self.lock().next_check {
-            self.check();
+        if !self.store.is_remote() {
+            self.ask();
+        } else if !std::mem::replace(&mut self.lock().is_asking, true) {
+            // The holder has to be told in time, here, whatever keeps the answer.
+            let hold = Arc::clone(self);
+            runtime().spawn_blocking(move || {
+                let _ = catch_unwind(AssertUnwindSafe(|| hold.ask()));
+                hold.lock().is_asking = false;
+                keeper::wake();
+            });
         }
         if !self.is_in_time(self.clock.boot_ms()) {
             let state = self.lock();
             let cause = match (&state.last_failure, state.deadline >= state.end) {
                 (_, true) => "the longest time for which it may be held is over".to_owned(),
                 (Some(failure), _) => format!("it could not be renewed in time: {failure}"),
+                (None, _) if state.is_asking => "it could not be renewed in time: no answer came".to_owned(),
                 (None, _) => "the process did not run for too long to renew it".to_owned(),
             };
             drop(state);
@@ -224,10 +238,33 @@ impl Hold {
         }
     }
 
+    /// Renews it, or looks whether it is still there, if it is time to.
+    fn ask(&self) {
+        let now = self.clock.boot_ms();
+        let (due, end, is_short) = {
+            let state = self.lock();
+            (state.next_renewal, state.end, state.deadline < state.end)
+        };
+        if now >= due && is_short && self.is_in_time(now) {
+            self.renew(now, end);
+        } else if now >= self.lock().next_check {
+            self.check();
+        }
+    }
+
+    /// For how long one try waits: over the network no longer than the answer is of use.
+    fn patience(&self, now: i64) -> Patience {
+        if !self.store.is_remote() {
+            return Patience::lasting(RENEWAL_PATIENCE);
+        }
+        let left = self.lock().deadline.saturating_sub(now).max(1);
+        Patience::lasting(Duration::from_millis(left.unsigned_abs()).min(REMOTE_PATIENCE))
+    }
+
     fn renew(&self, now: i64, end: i64) {
         let duration = self.terms.duration_ms.min(end.saturating_sub(now));
         let closing = Closing::default();
-        let wait = Wait::new(Patience::lasting(RENEWAL_PATIENCE), &closing);
+        let wait = Wait::new(self.patience(now), &closing);
         let expires_ms = self.clock.wall_ms().saturating_add(duration);
         let extended = self.store.extend(self.key.as_key(), &self.lease_id, duration, wait);
         metrics::renewal(match extended {
@@ -267,7 +304,7 @@ impl Hold {
         let now = self.clock.boot_ms();
         self.lock().next_check = now.saturating_add(LOOK_MS);
         let closing = Closing::default();
-        let wait = Wait::new(Patience::lasting(RENEWAL_PATIENCE), &closing);
+        let wait = Wait::new(self.patience(now), &closing);
         let cause = match self.store.get(self.key.as_key(), wait) {
             Ok(Some(lease)) if lease.lease_id == self.lease_id => return,
             Ok(Some(lease)) => {

@@ -11,6 +11,9 @@ mod keeper;
 mod manager;
 mod model;
 mod patience;
+#[cfg(feature = "postgres")]
+mod postgres_store;
+mod presence;
 mod sqlite_store;
 mod store;
 
@@ -25,6 +28,8 @@ pub use holding::{Cancellation, HoldAnswer, HoldRequest, OnOneLost};
 pub use manager::{LeaseManager, LeaseOptions};
 pub use model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth};
 pub use patience::{Patience, Wait};
+#[cfg(feature = "postgres")]
+pub use postgres_store::PostgresLeaseStore;
 #[cfg(any(test, fuzzing))]
 pub use sqlite_store::sweep_now;
 pub use sqlite_store::{SqliteLeaseStore, totals_of};

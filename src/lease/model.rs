@@ -87,6 +87,8 @@ pub enum ClockSource {
     Boot,
     /// The wall clock: setting it ends or prolongs leases.
     Wall,
+    /// The database server's wall clock: setting that one ends or prolongs leases.
+    Server,
 }
 
 /// What has happened to leases since the store was made, in all processes, and how they stand now.

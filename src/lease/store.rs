@@ -36,6 +36,11 @@ pub enum Request {
 /// key is free, until it has been free for 50 ms for each of them: then they had their chance. Whoever's process is
 /// known to be dead loses its place.
 pub trait LeaseStore: Send + Sync {
+    /// Whether calls wait for a network. Nobody who sees to several leases may wait for the answer about one.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// Grants the lease unless somebody holds it who has not expired, or is waiting for it.
     fn acquire(&self, key: LeaseKey<'_>, terms: LeaseTerms<'_>, wait: Wait<'_>) -> Result<Acquisition>;
 

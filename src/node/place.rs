@@ -131,6 +131,7 @@ impl From<StoreHealth> for LeaseHealth {
         let clock = match health.clock {
             ClockSource::Boot => "boot",
             ClockSource::Wall => "wall",
+            ClockSource::Server => "server",
         };
         Self {
             file_system: place::of(&health.database, &SystemProbe).into(),

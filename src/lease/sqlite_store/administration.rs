@@ -4,7 +4,6 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::changes;
 use super::events;
-use super::presence;
 use super::queries::{self, read_lease};
 use super::statistics::Figures;
 use super::term::{Now, Term, term_columns};
@@ -13,6 +12,7 @@ use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::lease::claim::{EventKind, Fence, ListedLease};
 use crate::lease::model::{Lease, LeaseKey};
+use crate::lease::presence;
 use crate::sqlite::{Failure, WriteTransaction};
 use crate::text::Text;
 

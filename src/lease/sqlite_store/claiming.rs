@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::presence::{self, Presence};
 use super::{SqliteLeaseStore, claims, queries, queue};
 use crate::error::Result;
 use crate::lease::claim::{Claim, Claimed};
 use crate::lease::patience::{Patience, Wait};
+use crate::lease::presence::{self, Presence};
 use crate::sqlite::Failure;
 
 impl SqliteLeaseStore {

@@ -5,7 +5,6 @@ mod changes;
 mod claiming;
 mod claims;
 mod events;
-mod presence;
 #[cfg(test)]
 mod protocol;
 mod queries;
@@ -28,7 +27,6 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use self::changes::{Attempt, Granting};
-use self::presence::Presence;
 use self::schema::Schema;
 use self::statistics::{Figure, Figures};
 use self::term::{NewTerm, Now};
@@ -39,6 +37,7 @@ use super::model::{
     Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth,
 };
 use super::patience::{Patience, Wait};
+use super::presence::Presence;
 use super::store::{LeaseStore, LeaseTerms, Request};
 use crate::backoff::Backoff;
 use crate::clock::Clock;

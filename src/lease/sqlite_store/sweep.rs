@@ -5,12 +5,12 @@
 
 use rusqlite::{Connection, params};
 
-use super::presence;
 use super::queue;
 use super::statistics::{Figures, Pending};
 use super::term::{Now, Term, term_columns};
 use super::values::Exact;
 use crate::durability::Durability;
+use crate::lease::presence;
 use crate::sqlite::{Failure, WriteTransaction};
 
 /// How long a lease must have been expired, in milliseconds.

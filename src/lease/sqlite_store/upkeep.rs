@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::presence::{self, Presence};
 use super::statistics::{Figure, Figures, Pending};
 use super::sweep;
 use super::term::Now;
@@ -13,6 +12,7 @@ use super::waiting::WaitingRoom;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::lease::presence::{self, Presence};
 use crate::sqlite::{Chore, Database, Failure, Unavailable, schedule};
 
 /// How long figures may stay in memory.

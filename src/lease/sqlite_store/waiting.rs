@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::changes::Granting;
 use super::claims::{self, Attempt};
-use super::presence::{self, Presence};
+
 use super::queue::{self, Place};
 use super::statistics::Figure;
 use super::term::Now;
@@ -21,6 +21,7 @@ use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::lease::claim::{Answer, Claim, Claimed, Granted, Ticket};
 use crate::lease::model::LeaseKey;
+use crate::lease::presence::{self, Presence};
 use crate::sqlite::{Database, Failure};
 
 /// Between two looks whether there was a commit.

@@ -7,6 +7,10 @@ use super::*;
 use crate::error::Error;
 use crate::lease::Renewal;
 
+on_each_store! {
+    one_of_many_threads_gets_the_lease_and_each_token_is_given_once,
+}
+
 /// A connection that holds the write lock.
 fn writing(fixture: &Fixture) -> Connection {
     let connection = fixture.connection();
@@ -73,9 +77,8 @@ fn closing_ends_a_wait() {
     assert_eq!(b.get(&t("t"), &t("PLAN"), soon()).unwrap(), None);
 }
 
-#[test]
-fn one_of_many_threads_gets_the_lease_and_each_token_is_given_once() {
-    let fixture = Fixture::new();
+fn one_of_many_threads_gets_the_lease_and_each_token_is_given_once(new_fixture: NewFixture) {
+    let fixture = new_fixture();
     let managers: Vec<_> = (0..4).map(|agent| fixture.manager(&format!("agent {agent}"))).collect();
     let (start, inside) = (Barrier::new(managers.len()), AtomicU32::new(0));
     let mut tokens: Vec<i64> = std::thread::scope(|scope| {

@@ -5,20 +5,29 @@ use crate::clock::{Clock, iso_timestamp};
 use crate::error::Error;
 use crate::lease::{LeaseStats, Renewal};
 
+on_each_store! {
+    a_lease_keeps_others_out_until_it_is_released,
+    an_expired_lease_is_its_owner_s_until_somebody_acquires_it,
+    a_renewal_gives_the_full_duration_as_often_as_allowed,
+    release_all_ends_what_the_agent_holds_and_nothing_else,
+    two_managers_with_one_id_are_one_holder,
+    setting_the_wall_clock_changes_nothing,
+    statistics_count_over_all_managers,
+}
+
 fn renew(manager: &LeaseManager, task: &str) -> Renewal {
     manager.renew(&t(task), &t("PLAN"), soon()).unwrap()
 }
 
-#[test]
-fn a_lease_keeps_others_out_until_it_is_released() {
-    let fixture = Fixture::new();
+fn a_lease_keeps_others_out_until_it_is_released(new_fixture: NewFixture) {
+    let fixture = new_fixture();
     let (a, b) = (fixture.manager("a"), fixture.manager("b"));
     let lease = acquired(&a, "t");
     assert_eq!(lease.acquired_at, iso_timestamp(START));
     assert_eq!(lease.expires_at, iso_timestamp(START + 10 * SECOND));
     assert_eq!((lease.renewed_count, lease.lease_id.len()), (0, 36));
     assert_eq!(a.get(&t("t"), &t("PLAN"), soon()).unwrap(), Some(lease));
-    fixture.clock.advance(1);
+    fixture.advance(1);
     let held = Acquisition::Held { holder: t("a"), remaining_ms: 10 * SECOND - 1 };
     assert_eq!(acquire(&b, "t"), held);
     assert_eq!(acquire(&a, "t"), held);
@@ -29,22 +38,21 @@ fn a_lease_keeps_others_out_until_it_is_released() {
     acquired(&b, "t");
 }
 
-#[test]
-fn an_expired_lease_is_its_owner_s_until_somebody_acquires_it() {
-    let fixture = Fixture::new();
+fn an_expired_lease_is_its_owner_s_until_somebody_acquires_it(new_fixture: NewFixture) {
+    let fixture = new_fixture();
     let (a, b) = (fixture.manager("a"), fixture.manager("b"));
     let first = acquired(&a, "t");
-    fixture.clock.advance(10 * SECOND - 1);
+    fixture.advance(10 * SECOND - 1);
     assert!(holds(&a, "t"));
-    fixture.clock.advance(1);
+    fixture.advance(1);
     assert!(!holds(&a, "t"));
     acquired(&b, "another task");
     assert!(matches!(renew(&a, "t"), Renewal::Renewed { .. }));
     assert!(holds(&a, "t") && is_refused(&b, "t"));
-    fixture.clock.advance(11 * SECOND);
+    fixture.advance(11 * SECOND);
     let second = acquired(&a, "t");
     assert_ne!(second.lease_id, first.lease_id);
-    fixture.clock.advance(11 * SECOND);
+    fixture.advance(11 * SECOND);
     let third = acquired(&b, "t");
     assert!(first.fencing_token < second.fencing_token && second.fencing_token < third.fencing_token);
     assert_eq!(renew(&a, "t"), Renewal::NotHeld);
@@ -52,13 +60,12 @@ fn an_expired_lease_is_its_owner_s_until_somebody_acquires_it() {
     assert_eq!(b.get(&t("t"), &t("PLAN"), soon()).unwrap(), Some(third));
 }
 
-#[test]
-fn a_renewal_gives_the_full_duration_as_often_as_allowed() {
-    let fixture = Fixture::new();
+fn a_renewal_gives_the_full_duration_as_often_as_allowed(new_fixture: NewFixture) {
+    let fixture = new_fixture();
     let (a, b) = (fixture.manager("a"), fixture.manager("b"));
     let lease = acquired(&a, "t");
     for renewal in 1..=3 {
-        fixture.clock.advance(6 * SECOND);
+        fixture.advance(6 * SECOND);
         assert_eq!(renew(&b, "t"), Renewal::NotHeld);
         let expires_at_ms = fixture.clock.wall_ms() + 10 * SECOND;
         assert_eq!(renew(&a, "t"), Renewal::Renewed { expires_at_ms });
@@ -72,28 +79,26 @@ fn a_renewal_gives_the_full_duration_as_often_as_allowed() {
     assert_eq!(renew(&a, "unknown"), Renewal::NotHeld);
 
     let options = LeaseOptions { max_renewals: 0, ..options("c") };
-    let never = LeaseManager::open(fixture.path(), options, fixture.clock.clone()).unwrap();
+    let never = fixture.open(options).unwrap();
     acquired(&never, "u");
     assert_eq!(renew(&never, "u"), Renewal::MaxRenewalsExceeded);
 }
 
-#[test]
-fn release_all_ends_what_the_agent_holds_and_nothing_else() {
-    let fixture = Fixture::new();
+fn release_all_ends_what_the_agent_holds_and_nothing_else(new_fixture: NewFixture) {
+    let fixture = new_fixture();
     let (a, same, b) = (fixture.manager("a"), fixture.manager("a"), fixture.manager("b"));
     acquired(&a, "1");
     acquired(&same, "2");
     acquired(&b, "3");
-    fixture.clock.advance(11 * SECOND);
+    fixture.advance(11 * SECOND);
     acquired(&a, "4");
     assert_eq!(a.release_all(soon()).unwrap(), 3);
     assert_eq!(a.release_all(soon()).unwrap(), 0);
     assert!(b.get(&t("3"), &t("PLAN"), soon()).unwrap().is_some());
 }
 
-#[test]
-fn two_managers_with_one_id_are_one_holder() {
-    let fixture = Fixture::new();
+fn two_managers_with_one_id_are_one_holder(new_fixture: NewFixture) {
+    let fixture = new_fixture();
     let (a, same) = (fixture.manager("a"), fixture.manager("a"));
     acquired(&a, "t");
     assert!(holds(&same, "t") && is_refused(&same, "t"));
@@ -101,16 +106,15 @@ fn two_managers_with_one_id_are_one_holder() {
     assert!(release(&same, "t"));
 }
 
-#[test]
-fn setting_the_wall_clock_changes_nothing() {
+fn setting_the_wall_clock_changes_nothing(new_fixture: NewFixture) {
     for step in [-400 * HOUR, 400 * HOUR] {
-        let fixture = Fixture::new();
+        let fixture = new_fixture();
         let (a, b) = (fixture.manager("a"), fixture.manager("b"));
         acquired(&a, "t");
         fixture.clock.step_wall(step);
         assert!(holds(&a, "t"));
         assert_eq!(acquire(&b, "t"), Acquisition::Held { holder: t("a"), remaining_ms: 10 * SECOND });
-        fixture.clock.advance(10 * SECOND);
+        fixture.advance(10 * SECOND);
         assert!(!holds(&a, "t"));
         acquired(&b, "t");
     }
@@ -170,9 +174,8 @@ fn the_ceiling_rises_before_tokens_reach_it() {
     assert_eq!(fixture.query::<i64>("SELECT token_ceiling FROM phase_lease_meta"), ceiling + (1 << 20));
 }
 
-#[test]
-fn statistics_count_over_all_managers() {
-    let fixture = Fixture::new();
+fn statistics_count_over_all_managers(new_fixture: NewFixture) {
+    let fixture = new_fixture();
     let (a, b) = (fixture.manager("a"), fixture.manager("b"));
     assert_eq!(a.stats(soon()).unwrap(), LeaseStats::default());
     acquired(&a, "1");
@@ -180,10 +183,10 @@ fn statistics_count_over_all_managers() {
     acquired(&a, "3");
     renew(&a, "3");
     assert!(is_refused(&b, "1") && is_refused(&a, "1"));
-    fixture.clock.advance(4 * SECOND);
+    fixture.advance(4 * SECOND);
     fixture.clock.step_wall(HOUR);
     release(&a, "1");
-    fixture.clock.advance(20 * SECOND);
+    fixture.advance(20 * SECOND);
     // Expired 10 s after its acquisition, whenever it is taken over.
     acquired(&b, "2");
     let expected = LeaseStats {

@@ -1,9 +1,12 @@
-//! Tests of leases on the SQLite store.
+//! Tests of leases: what is promised of every store on each of them, the rest on SQLite.
 
+mod claims;
 mod contention;
 mod legacy;
 mod lifecycle;
 mod model;
+#[cfg(all(feature = "postgres", unix))]
+mod postgres;
 mod processes;
 mod strings;
 mod totals;
@@ -29,11 +32,55 @@ const HOUR: i64 = 3_600_000;
 struct Fixture {
     folder: TempDir,
     clock: Arc<ManualClock>,
+    #[cfg(all(feature = "postgres", unix))]
+    on_postgres: Option<postgres::Schema>,
 }
+
+/// Makes the workspaces of a test, all with the same kind of store.
+type NewFixture = fn() -> Fixture;
+
+/// Runs tests on each store.
+macro_rules! on_each_store {
+    ($($test:ident,)+) => {
+        mod on_sqlite {
+            $(#[test] fn $test() { super::$test(super::Fixture::new); })+
+        }
+
+        #[cfg(all(feature = "postgres", unix))]
+        mod on_postgres {
+            use crate::lease::tests::postgres::{is_there, new_fixture};
+
+            $(#[test] fn $test() { if is_there() { super::$test(new_fixture); } })+
+        }
+    };
+}
+use on_each_store;
 
 impl Fixture {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), clock: Arc::new(ManualClock::new(START)) }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            clock: Arc::new(ManualClock::new(START)),
+            #[cfg(all(feature = "postgres", unix))]
+            on_postgres: None,
+        }
+    }
+
+    /// Lets time pass.
+    fn advance(&self, ms: i64) {
+        self.clock.advance(ms);
+        #[cfg(all(feature = "postgres", unix))]
+        if let Some(schema) = &self.on_postgres {
+            schema.set_clock(&*self.clock);
+        }
+    }
+
+    fn open(&self, options: LeaseOptions) -> Result<LeaseManager> {
+        #[cfg(all(feature = "postgres", unix))]
+        if let Some(schema) = &self.on_postgres {
+            return schema.open(self, options);
+        }
+        LeaseManager::open(self.path(), options, self.clock.clone())
     }
 
     fn path(&self) -> &Path {
@@ -50,7 +97,7 @@ impl Fixture {
     }
 
     fn try_manager(&self, agent: &str) -> Result<LeaseManager> {
-        LeaseManager::open(self.path(), options(agent), self.clock.clone())
+        self.open(options(agent))
     }
 
     /// Another connection to the database, as another program would have it.

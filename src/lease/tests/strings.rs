@@ -2,6 +2,11 @@
 
 use super::*;
 
+on_each_store! {
+    every_string_is_a_key_of_its_own_and_found_again_exactly,
+    every_string_is_an_agent_of_its_own,
+}
+
 fn odd_texts() -> Vec<Text> {
     vec![
         t(""),
@@ -21,9 +26,8 @@ fn odd_texts() -> Vec<Text> {
     ]
 }
 
-#[test]
-fn every_string_is_a_key_of_its_own_and_found_again_exactly() {
-    let fixture = Fixture::new();
+fn every_string_is_a_key_of_its_own_and_found_again_exactly(new_fixture: NewFixture) {
+    let fixture = new_fixture();
     let a = fixture.manager("a");
     let texts = odd_texts();
     for task in &texts {
@@ -58,12 +62,11 @@ fn other_programs_find_strings_as_text_and_halves_of_pairs_as_blobs() {
     assert_eq!(blob, half.as_wtf8());
 }
 
-#[test]
-fn every_string_is_an_agent_of_its_own() {
-    let fixture = Fixture::new();
+fn every_string_is_an_agent_of_its_own(new_fixture: NewFixture) {
+    let fixture = new_fixture();
     for agent in odd_texts() {
         let options = LeaseOptions { agent_id: agent.clone(), ..options("") };
-        let manager = LeaseManager::open(fixture.path(), options, fixture.clock.clone()).unwrap();
+        let manager = fixture.open(options).unwrap();
         acquired(&manager, "t");
         assert!(holds(&manager, "t"));
         assert!(!holds(&fixture.manager("someone else"), "t"));

@@ -19,7 +19,7 @@ const FOLDER: &str = "lease-holders";
 
 /// The proof that this process is alive, for as long as it is kept.
 #[derive(Debug)]
-pub(super) struct Presence {
+pub(in crate::lease) struct Presence {
     name: String,
     path: PathBuf,
     /// Locked for as long as it is open.
@@ -28,7 +28,7 @@ pub(super) struct Presence {
 
 impl Presence {
     /// Announces this process beside the database at `database`.
-    pub(super) fn announce(database: &Path) -> Result<Self> {
+    pub(in crate::lease) fn announce(database: &Path) -> Result<Self> {
         let folder = folder(database);
         let random = Uuid::new_v4().simple().to_string();
         let name = format!("{}-{}@{}", std::process::id(), &random[..12], host());
@@ -50,7 +50,7 @@ impl Presence {
     }
 
     /// What rows call this process: `<pid>-<random>@<host>`.
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::lease) fn name(&self) -> &str {
         &self.name
     }
 }
@@ -66,7 +66,7 @@ impl Drop for Presence {
 }
 
 /// Whether the process of this name is known to be dead.
-pub(super) fn is_dead(database: &Path, name: &str) -> bool {
+pub(in crate::lease) fn is_dead(database: &Path, name: &str) -> bool {
     let Some(id) = safe_file_name(name) else { return false };
     let path = folder(database).join(id);
     let is_free = || -> io::Result<bool> {
@@ -82,7 +82,7 @@ pub(super) fn is_dead(database: &Path, name: &str) -> bool {
 }
 
 /// Removes the files of dead processes that `is_named` in no row.
-pub(super) fn remove_unnamed(database: &Path, is_named: impl Fn(&str) -> bool) {
+pub(in crate::lease) fn remove_unnamed(database: &Path, is_named: impl Fn(&str) -> bool) {
     let Ok(entries) = std::fs::read_dir(folder(database)) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -96,13 +96,13 @@ pub(super) fn remove_unnamed(database: &Path, is_named: impl Fn(&str) -> bool) {
 }
 
 /// The process id and the host in a process's name.
-pub(super) fn parts(name: &str) -> Option<(u32, &str)> {
+pub(in crate::lease) fn parts(name: &str) -> Option<(u32, &str)> {
     let (id, host) = name.split_once('@')?;
     Some((id.split_once('-')?.0.parse().ok()?, host))
 }
 
 /// The part of a process's name that its file has.
-pub(super) fn file_name(name: &str) -> &str {
+pub(in crate::lease) fn file_name(name: &str) -> &str {
     name.split_once('@').map_or(name, |(id, _)| id)
 }
 

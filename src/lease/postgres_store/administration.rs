@@ -1,0 +1,194 @@
+//! What operators ask and do, and the check of a fence.
+
+use std::path::PathBuf;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::keys::KeyId;
+use super::rows::{self, count, only, text, time_ms, value};
+use super::server::Server;
+use crate::clock::iso_timestamp;
+use crate::error::{Error, Result};
+use crate::lease::claim::{EventKind, Fence, LeaseEvent, ListedLease};
+use crate::lease::model::{ClockSource, Lease, LeaseKey, StoreHealth};
+use crate::lease::patience::Wait;
+use crate::lease::presence;
+use crate::postgres::Failure;
+use crate::text::Text;
+
+/// The lease for a key, also an expired one.
+pub(super) fn get(server: &Server, id: KeyId, key: LeaseKey<'_>, wait: Wait<'_>) -> Result<Option<Lease>> {
+    const SQL: &str = "SELECT lease_id AS r_lease_id, agent AS r_agent, acquired_at AS r_acquired_at,
+        expires_at AS r_expires_at, renewed_count AS r_renewed_count, token AS r_token
+        FROM @schema@.leases WHERE key = $1";
+    server.call(wait, |attempt| {
+        let parameters = &[(&&id.digest[..] as _, Type::BYTEA)];
+        let rows = server.statement(attempt.session, SQL, parameters, attempt.deadline)?;
+        rows.first().map(|row| rows::lease(row, key, value(row, "r_lease_id")?)).transpose()
+    })
+}
+
+/// Ends a lease, whoever's it is, with a record.
+pub(super) fn force_release(
+    server: &Server,
+    id: KeyId,
+    key: LeaseKey<'_>,
+    by: &Text,
+    reason: &Text,
+    wait: Wait<'_>,
+) -> Result<Option<Lease>> {
+    let request = Uuid::new_v4();
+    server.call(wait, |attempt| {
+        let rows = server.function(
+            attempt.session,
+            "force_release_1",
+            &[
+                (&id.lock, Type::INT8),
+                (&&id.digest[..], Type::BYTEA),
+                (&by.as_wtf8(), Type::BYTEA),
+                (&reason.as_wtf8(), Type::BYTEA),
+                (&request, Type::UUID),
+                (&attempt.client, Type::UUID),
+            ],
+            attempt.deadline,
+        )?;
+        rows.first().map(|row| rows::lease(row, key, value(row, "r_lease_id")?)).transpose()
+    })
+}
+
+/// Runs `work` under the key's lock if the fence's lease is the newest one of it.
+///
+/// If the connection is lost while `work` runs, or if this process is stopped for so long that the server ends the
+/// transaction (10 s), the lock is gone before `work` is done: that it goes on then is the window that remains.
+pub(super) fn fenced(
+    server: &Server,
+    id: KeyId,
+    fence: &Fence,
+    work: &mut dyn FnMut() -> Result<()>,
+    wait: Wait<'_>,
+) -> Result<Result<()>> {
+    server.call(wait, |attempt| {
+        let (session, deadline) = (attempt.session, attempt.deadline);
+        session.batch("BEGIN ISOLATION LEVEL READ COMMITTED", deadline)?;
+        let parameters = &[(&id.lock as _, Type::INT8), (&&id.digest[..] as _, Type::BYTEA)];
+        let result = server
+            .function(session, "fence_1", parameters, deadline)
+            .and_then(|rows| rows.first().map(|row| newest(row, fence)).transpose())
+            .map(|newest| match newest {
+                Some(None) => work(),
+                Some(Some(newer)) => Err(refused(fence, newer)),
+                None => Err(refused(fence, "it was released".to_owned())),
+            });
+        // Nothing was written there. What `work` has done is done, whatever this says.
+        let ended = session.batch("ROLLBACK", deadline.max(std::time::Instant::now() + ROLLBACK));
+        match (result, ended) {
+            (Ok(result), _) => Ok(result),
+            (Err(failure), _) => Err(failure),
+        }
+    })
+}
+
+/// How long the end of a fence's transaction may take.
+const ROLLBACK: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// `None` if the fence's lease is the one in the row; else which one that is.
+fn newest(row: &Row, fence: &Fence) -> Result<Option<String>, Failure> {
+    let (id, token) = (value::<Uuid>(row, "r_lease_id")?.to_string(), value::<i64>(row, "r_token")?);
+    if id == fence.lease_id && token == fence.token {
+        return Ok(None);
+    }
+    Ok(Some(format!("{} has it now, by lease {id}, token {token}", text(row, "r_agent")?)))
+}
+
+fn refused(fence: &Fence, newer: String) -> Error {
+    let (task, phase) = (fence.key.task.clone(), fence.key.phase.clone());
+    Error::Fenced { task, phase, lease_id: fence.lease_id.clone(), newer }
+}
+
+/// All leases, by task and phase.
+pub(super) fn list(server: &Server, wait: Wait<'_>) -> Result<Vec<ListedLease>> {
+    const SQL: &str = "SELECT lease_id AS r_lease_id, task AS r_task, phase AS r_phase, agent AS r_agent,
+        acquired_at AS r_acquired_at, expires_at AS r_expires_at, renewed_count AS r_renewed_count, token AS r_token,
+        process AS r_process, now.now AS r_now, coalesce(waiting.count, 0) AS r_waiters
+        FROM (SELECT @schema@.now_1() AS now OFFSET 0) AS now, @schema@.leases
+        LEFT JOIN (SELECT key, count(*) AS count FROM @schema@.waiters
+          WHERE until_at > (SELECT @schema@.now_1()) GROUP BY key) AS waiting USING (key)
+        ORDER BY task, phase";
+    server.call(wait, |attempt| {
+        let rows = server.statement(attempt.session, SQL, &[], attempt.deadline)?;
+        rows.iter().map(listed).collect()
+    })
+}
+
+fn listed(row: &Row) -> Result<ListedLease, Failure> {
+    let (task, phase) = (text(row, "r_task")?, text(row, "r_phase")?);
+    let now = time_ms(row, "r_now")?;
+    let process = presence::parts(value(row, "r_process")?).map(|(id, host)| (id, host.to_owned()));
+    Ok(ListedLease {
+        lease: rows::lease(row, LeaseKey { task: &task, phase: &phase }, value(row, "r_lease_id")?)?,
+        process,
+        held_ms: (now - time_ms(row, "r_acquired_at")?).max(0),
+        remaining_ms: (time_ms(row, "r_expires_at")? - now).max(0),
+        waiters: count(row, "r_waiters")?,
+    })
+}
+
+/// The id of the latest event; 0 without any.
+pub(super) fn latest_event(server: &Server, wait: Wait<'_>) -> Result<i64> {
+    const SQL: &str = "SELECT coalesce(max(id), 0) AS r_id FROM @schema@.events";
+    server.call(wait, |attempt| {
+        let rows = server.statement(attempt.session, SQL, &[], attempt.deadline)?;
+        value(only(&rows)?, "r_id")
+    })
+}
+
+/// The events after the one of this id, oldest first.
+pub(super) fn events_after(server: &Server, id: i64, wait: Wait<'_>) -> Result<Vec<LeaseEvent>> {
+    const SQL: &str = "SELECT id, kind, at, task, phase, agent, token, by, reason FROM @schema@.events
+        WHERE id > $1 ORDER BY id";
+    server.call(wait, |attempt| {
+        let rows = server.statement(attempt.session, SQL, &[(&id, Type::INT8)], attempt.deadline)?;
+        // A kind of a later version is left to it.
+        rows.iter().filter_map(|row| event(row).transpose()).collect()
+    })
+}
+
+fn event(row: &Row) -> Result<Option<LeaseEvent>, Failure> {
+    let kind: &str = value(row, "kind")?;
+    let Some(kind) = EventKind::ALL.into_iter().find(|known| known.name() == kind) else { return Ok(None) };
+    let optional = |column| {
+        let bytes: Option<Vec<u8>> = value(row, column)?;
+        Ok(bytes.and_then(Text::from_wtf8))
+    };
+    Ok(Some(LeaseEvent {
+        id: value(row, "id")?,
+        kind,
+        at: iso_timestamp(time_ms(row, "at")?),
+        task_id: text(row, "task")?,
+        phase: text(row, "phase")?,
+        agent_id: text(row, "agent")?,
+        fencing_token: Some(value(row, "token")?),
+        by: optional("by")?,
+        reason: optional("reason")?,
+    }))
+}
+
+/// How the store is.
+pub(super) fn health(server: &Server, wait: Wait<'_>) -> Result<StoreHealth> {
+    const SQL: &str = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint AS r_bytes
+        FROM pg_class AS c WHERE c.relnamespace = $1::text::regnamespace AND c.relkind = 'r'";
+    let schema = crate::postgres::quoted(server.schema());
+    server.call(wait, |attempt| {
+        let rows = server.statement(attempt.session, SQL, &[(&schema, Type::TEXT)], attempt.deadline)?;
+        Ok(StoreHealth {
+            database: PathBuf::from(server.pool.address().to_string()),
+            database_bytes: count(only(&rows)?, "r_bytes")?,
+            log_bytes: 0,
+            is_wal: true,
+            is_old_schema: false,
+            clock: ClockSource::Server,
+        })
+    })
+}

@@ -1,0 +1,119 @@
+//! Figures about all leases, and what is done for the store in the background.
+//!
+//! Finished holds are counted by the server, with what ends them. Refusals would make a read a write: each process adds
+//! them up, and stores its total now and then. A process that is killed takes at most the last half second of them with
+//! it.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::types::Type;
+
+use super::rows::{count, only, value};
+use super::server::Server;
+use crate::error::{Error, Result};
+use crate::lease::model::LeaseStats;
+use crate::lease::patience::Wait;
+use crate::runtime::runtime;
+
+/// How long figures may stay in memory.
+const STORE_INTERVAL: Duration = Duration::from_millis(500);
+/// When what is long over is looked for first, and how often after that.
+const SWEEPS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+/// How long the background waits for the server.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Counts an acquisition that was refused; it is stored within half a second.
+pub(super) fn count_refusal(server: &Arc<Server>) {
+    server.count_refusal();
+    if server.tally.schedule() {
+        let server = Arc::clone(server);
+        runtime().spawn(async move {
+            tokio::time::sleep(STORE_INTERVAL).await;
+            runtime().spawn_blocking(move || {
+                server.tally.is_due();
+                store(&server, PATIENCE);
+            });
+        });
+    }
+}
+
+/// Stores this process's totals, if they have changed. A failure leaves them for the next time.
+pub(super) fn store(server: &Server, patience: Duration) {
+    let Some((source, refusals)) = server.tally.unstored(server.refusals()) else { return };
+    let deadline = Instant::now() + patience;
+    let stored = server.pool.repeat(
+        || deadline,
+        || Ok(()),
+        |attempt| {
+            let (names, values) =
+                (vec!["contention_events"], vec![i64::try_from(refusals).unwrap_or(i64::MAX)]);
+            let parameters = &[
+                (&source as _, Type::UUID),
+                (&names as _, Type::TEXT_ARRAY),
+                (&values as _, Type::INT8_ARRAY),
+            ];
+            server.function(attempt.session, "store_figures_1", parameters, attempt.deadline).map(drop)
+        },
+    );
+    if stored.is_ok() {
+        server.tally.stored(refusals);
+    }
+}
+
+/// Figures about the leases of all agents.
+pub(super) fn stats(server: &Server, wait: Wait<'_>) -> Result<LeaseStats> {
+    const SQL: &str = "SELECT leases.*, holds.*, counted.* FROM
+        (SELECT count(*) AS r_total, count(*) FILTER (WHERE expires_at > now.now) AS r_active,
+           coalesce(max(renewed_count), 0) AS r_renewals
+         FROM (SELECT @schema@.now_1() AS now OFFSET 0) AS now, @schema@.leases) AS leases,
+        (SELECT coalesce(sum(finished_holds), 0)::bigint AS r_holds,
+           coalesce(sum(finished_hold_ms), 0)::float8 AS r_hold_ms FROM @schema@.sessions) AS holds,
+        (SELECT coalesce(sum(value), 0)::bigint AS r_refusals FROM @schema@.figures
+         WHERE name = 'contention_events' AND source <> $1) AS counted";
+    let (source, own) = server.tally.own(server.refusals());
+    server.call(wait, |attempt| {
+        let rows = server.statement(attempt.session, SQL, &[(&source, Type::UUID)], attempt.deadline)?;
+        let row = only(&rows)?;
+        let (total, active, holds) =
+            (count(row, "r_total")?, count(row, "r_active")?, value::<i64>(row, "r_holds")?);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "an average over more than 2^53 holds may be off by one"
+        )]
+        let average_ms = if holds == 0 { 0.0 } else { value::<f64>(row, "r_hold_ms")? / holds as f64 };
+        Ok(LeaseStats {
+            total_leases: total,
+            active_leases: active,
+            expired_leases: total - active,
+            average_hold_time_s: average_ms / 1000.0,
+            max_renewals: count(row, "r_renewals")?,
+            contention_events: count(row, "r_refusals")? + own,
+        })
+    })
+}
+
+/// Sees to it that what is long over is swept now and then, while the store is in use.
+pub(super) fn keep(server: &Arc<Server>) {
+    if server.tally.keep() {
+        let server = Arc::downgrade(server);
+        runtime().spawn(async move {
+            tokio::time::sleep(SWEEPS.0).await;
+            while server.strong_count() > 0 {
+                let server = Weak::clone(&server);
+                let _ = runtime().spawn_blocking(move || server.upgrade().map(|server| sweep(&server))).await;
+                tokio::time::sleep(SWEEPS.1).await;
+            }
+        });
+    }
+}
+
+/// Removes what is long over.
+pub(super) fn sweep(server: &Server) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    server.pool.repeat(
+        || deadline,
+        || Ok::<_, Error>(()),
+        |attempt| server.function(attempt.session, "sweep_1", &[], attempt.deadline).map(drop),
+    )
+}

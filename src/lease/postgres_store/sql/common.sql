@@ -1,0 +1,90 @@
+-- What leases go by. A function of its own, so that tests can move it.
+CREATE OR REPLACE FUNCTION @schema@.now_1() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()';
+
+-- Keeps all others from the keys until the end of the transaction. A key without a lease has no row that could be
+-- locked. The locks belong to the transaction, not to the session: poolers may change sessions between transactions.
+-- The smaller lock comes first, so nobody waits for somebody who waits for him.
+CREATE OR REPLACE FUNCTION @schema@.lock_1(p_locks bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  v_lock bigint;
+BEGIN
+  -- Under another level what is read after the lock would be older than the lock.
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'the transaction isolation is %', current_setting('transaction_isolation')
+      USING ERRCODE = '25001', HINT = 'ALTER ROLE … SET default_transaction_isolation = ''read committed''';
+  END IF;
+  FOREACH v_lock IN ARRAY p_locks LOOP
+    PERFORM pg_advisory_xact_lock(v_lock);
+  END LOOP;
+END $$;
+
+-- A token is acknowledged only once it is in the log, whatever the server's default is: or a crash would repeat it.
+CREATE OR REPLACE FUNCTION @schema@.next_token_1() RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_setting('synchronous_commit') = 'off' THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
+  RETURN nextval('@schema@.tokens');
+END $$;
+
+CREATE OR REPLACE FUNCTION @schema@.milliseconds_1(p_from timestamptz, p_to timestamptz) RETURNS bigint
+LANGUAGE sql STABLE AS 'SELECT (extract(epoch FROM p_to - p_from) * 1000)::bigint';
+
+-- Counts a hold that has ended, and keeps the answer of the request that ended it.
+CREATE OR REPLACE FUNCTION @schema@.count_holds_1(
+  p_session uuid, p_request uuid, p_answer bigint, p_holds bigint, p_ms bigint) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO @schema@.sessions AS s (session, request, answer, finished_holds, finished_hold_ms, used_at)
+  VALUES (p_session, p_request, p_answer, p_holds, p_ms, clock_timestamp())
+  ON CONFLICT (session) DO UPDATE SET
+    request = coalesce(excluded.request, s.request),
+    answer = CASE WHEN excluded.request IS NULL THEN s.answer ELSE excluded.answer END,
+    finished_holds = s.finished_holds + excluded.finished_holds,
+    finished_hold_ms = s.finished_hold_ms + excluded.finished_hold_ms,
+    used_at = excluded.used_at
+$$;
+
+-- Notes since when a key is free, and wakes the first of those who wait for it: a second and a third, because the first
+-- may be dead or want more than this key.
+CREATE OR REPLACE FUNCTION @schema@.free_1(p_key bytea, p_now timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE @schema@.waiters SET free_since = p_now WHERE key = p_key AND free_since IS NULL;
+  PERFORM pg_notify(channel, '') FROM (
+    SELECT DISTINCT 'driftlock ' || split_part(process, '@', 1) AS channel FROM (
+      SELECT process FROM @schema@.waiters WHERE key = p_key AND until_at > p_now ORDER BY ticket LIMIT 3
+    ) AS first
+  ) AS channels;
+END $$;
+
+-- Records what happened to a lease without its holder's doing. Events are seen in the order of their ids: a reader that
+-- has seen one misses none before it.
+CREATE OR REPLACE FUNCTION @schema@.record_1(
+  p_kind text, p_lease @schema@.leases, p_by bytea, p_reason bytea, p_request uuid, p_now timestamptz)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  v_id bigint;
+BEGIN
+  PERFORM pg_advisory_xact_lock('@schema@.events'::regclass::oid::int, 1);
+  INSERT INTO @schema@.events (kind, at, task, phase, agent, token, by, reason, request,
+    lease_id, acquired_at, expires_at, renewed_count)
+  VALUES (p_kind, p_now, p_lease.task, p_lease.phase, p_lease.agent, p_lease.token, p_by, p_reason, p_request,
+    p_lease.lease_id, p_lease.acquired_at, p_lease.expires_at, p_lease.renewed_count)
+  RETURNING id INTO v_id;
+  IF v_id % 100 = 0 THEN
+    -- Each kind by itself: a flood of one leaves the others.
+    DELETE FROM @schema@.events WHERE kind = p_kind AND id <= (
+      SELECT id FROM @schema@.events WHERE kind = p_kind ORDER BY id DESC LIMIT 1 OFFSET 10000);
+  END IF;
+END $$;
+
+-- Ends the lease of a key, whoever's it is, and tells those who wait for it; for how long it was held. To be called under
+-- the key's lock.
+CREATE OR REPLACE FUNCTION @schema@.end_1(p_key bytea, p_now timestamptz) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+  v_acquired_at timestamptz;
+BEGIN
+  DELETE FROM @schema@.leases WHERE key = p_key RETURNING acquired_at INTO v_acquired_at;
+  IF EXISTS (SELECT 1 FROM @schema@.waiters WHERE key = p_key) THEN
+    PERFORM @schema@.free_1(p_key, p_now);
+  END IF;
+  RETURN greatest(@schema@.milliseconds_1(v_acquired_at, p_now), 0);
+END $$;

@@ -1,0 +1,113 @@
+//! Opening: the schema, errors, credentials.
+
+use super::*;
+use crate::postgres::testing::PASSWORD;
+
+fn message(url: &str) -> (String, &'static str) {
+    let folder = tempfile::tempdir().unwrap();
+    let error = open(url, folder.path(), options("a")).err().unwrap();
+    (format!("{error} {error:?}"), error.code())
+}
+
+#[test]
+fn errors_name_the_server_and_the_next_step_and_no_password() {
+    let Some(server) = TestServer::shared() else { return };
+    let port = server.port;
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let cases = [
+        (format!("postgres://postgres:wr0ng@127.0.0.1:{port}/postgres"), "SERVER", "check user and password"),
+        (format!("postgres://nobody:wr0ng@127.0.0.1:{port}/postgres"), "SERVER", "check user and password"),
+        (format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/nowhere"), "SERVER", "create the database"),
+        (
+            format!("postgres://postgres:wr0ng@127.0.0.1:{port}/postgres?sslmode=require"),
+            "SERVER",
+            "switch TLS on",
+        ),
+        (
+            format!("postgres://postgres:wr0ng@127.0.0.1:{unused}/x?connect_timeout=1"),
+            "SERVER_UNREACHABLE",
+            "refused",
+        ),
+        (
+            format!("postgres://postgres:wr0ng@127.0.0.1:{port}/x?sslrootcert=/n&sslmode=verify-full"),
+            "SERVER",
+            "/n",
+        ),
+    ];
+    std::thread::scope(|scope| {
+        for (url, code, words) in &cases {
+            scope.spawn(move || {
+                let (message, found) = message(url);
+                assert_eq!(found, *code, "{message}");
+                assert!(message.contains(words), "{message}");
+                assert!(message.contains("127.0.0.1:"), "{message}");
+                assert!(!message.contains("wr0ng") && !message.contains(PASSWORD), "{message}");
+            });
+        }
+    });
+}
+
+#[test]
+fn many_who_open_an_empty_database_at_once_find_one_schema() {
+    let Some(server) = TestServer::shared() else { return };
+    let place = Place::on(server);
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let place = &place;
+            scope.spawn(move || acquired(&place.manager(&n.to_string()), &n.to_string()));
+        }
+    });
+    assert_eq!(place.number("SELECT count(*) FROM @.leases"), 8);
+}
+
+#[test]
+fn a_schema_of_a_later_version_is_used_as_it_is_and_an_older_one_upgraded() {
+    let Some(server) = TestServer::shared() else { return };
+    let place = Place::on(server);
+    acquired(&place.manager("a"), "1");
+    let schema = quoted(&place.schema);
+    server.execute(&format!("UPDATE {schema}.versions SET version = 1000"));
+    server.execute(&format!("ALTER TABLE {schema}.leases ADD COLUMN later text"));
+    acquired(&place.manager("b"), "2");
+    assert_eq!(place.number("SELECT version FROM @.versions"), 1000);
+    server.execute(&format!("UPDATE {schema}.versions SET version = 0"));
+    server.execute(&format!("DROP FUNCTION {schema}.sweep_1()"));
+    acquired(&place.manager("c"), "3");
+    assert_eq!(place.number("SELECT @.sweep_1()"), 0);
+    assert_eq!(place.number("SELECT count(*) FROM @.leases"), 3);
+}
+
+#[test]
+fn a_role_that_may_not_make_schemas_uses_the_one_that_was_made_for_it() {
+    let Some(server) = TestServer::shared() else { return };
+    let place = Place::on(server);
+    let (schema, role) = (quoted(&place.schema), quoted(&format!("role of {}", place.schema)));
+    server.execute(&format!("CREATE ROLE {role} LOGIN"));
+    let url = server
+        .url(&place.schema)
+        .replace("user=postgres", &format!("user={}", role.trim_matches('"').replace(' ', "%20")));
+    let error = place.manager_at(&url, options("a")).err().unwrap();
+    assert!(error.to_string().contains("give the role the right"), "{error}");
+    server.execute(&format!("CREATE SCHEMA {schema} AUTHORIZATION {role}"));
+    acquired(&place.manager_at(&url, options("a")).unwrap(), "t");
+}
+
+#[test]
+fn another_isolation_level_is_refused_with_what_to_do() {
+    let Some(server) = TestServer::shared() else { return };
+    let place = Place::on(server);
+    place.manager("a");
+    let url = format!("{}&options=-cdefault_transaction_isolation%3Dserializable", server.url(&place.schema));
+    let error =
+        place.manager_at(&url, options("a")).unwrap().acquire(&t("t"), &t("PLAN"), soon()).unwrap_err();
+    assert_eq!(error.code(), "SERVER");
+    assert!(error.to_string().contains("ALTER ROLE"), "{error}");
+}
+
+#[test]
+fn two_schemas_are_two_workspaces() {
+    let Some(server) = TestServer::shared() else { return };
+    let (one, other) = (Place::on(server), Place::on(server));
+    acquired(&one.manager("a"), "t");
+    acquired(&other.manager("b"), "t");
+}

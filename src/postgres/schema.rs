@@ -1,0 +1,74 @@
+//! A schema of our own, made and upgraded by whoever finds it missing or older.
+
+use std::time::Instant;
+
+use tokio_postgres::types::Type;
+
+use super::failure::Failure;
+use super::session::Session;
+
+/// What a store needs in the schema.
+pub(crate) struct Upgrade<'a> {
+    /// Names the part of the schema that is this store's.
+    pub(crate) part: &'static str,
+    /// Rises with every change of the SQL.
+    pub(crate) version: i64,
+    /// Each may run on any older version, and leaves what older programs use. `@schema@` stands for the schema.
+    pub(crate) sql: &'a [&'static str],
+}
+
+/// A name as SQL has it.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Brings the schema up to this version, unless it is there or beyond it. Others who do the same wait, and find it done.
+pub(crate) fn upgrade(
+    session: &mut Session,
+    schema: &str,
+    upgrade: &Upgrade<'_>,
+    deadline: Instant,
+) -> Result<(), Failure> {
+    let Upgrade { part, version, sql } = upgrade;
+    if present(session, schema, part, deadline)? >= *version {
+        return Ok(());
+    }
+    let name = quoted(schema);
+    let literal = format!("'{}'", schema.replace('\'', "''"));
+    // Somebody else's schema of that name may be there, or one that an administrator made for us.
+    let mut batch = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED;
+         SET LOCAL client_min_messages = warning;
+         SET LOCAL standard_conforming_strings = on;
+         SELECT pg_advisory_xact_lock(hashtextextended('driftlock schema ' || {literal}, 0));
+         DO $do$ BEGIN
+           IF to_regnamespace(quote_ident({literal})) IS NULL THEN CREATE SCHEMA {name}; END IF;
+         END $do$;
+         CREATE TABLE IF NOT EXISTS {name}.versions (part text PRIMARY KEY, version bigint NOT NULL);"
+    );
+    for part in *sql {
+        batch.push_str(
+            &part
+                .replace("'@schema@.", &format!("'{}.", name.replace('\'', "''")))
+                .replace("@schema@", &name),
+        );
+        batch.push('\n');
+    }
+    let noted = format!(
+        "INSERT INTO {name}.versions AS v VALUES ('{part}', {version})
+           ON CONFLICT (part) DO UPDATE SET version = greatest(v.version, excluded.version);
+         COMMIT;"
+    );
+    session.batch(&(batch + &noted), deadline)
+}
+
+fn present(session: &mut Session, schema: &str, part: &str, deadline: Instant) -> Result<i64, Failure> {
+    let (schema, name) = (quoted(schema), format!("{}.versions", quoted(schema)));
+    let exists = session.query("SELECT to_regclass($1) IS NOT NULL", &[(&name, Type::TEXT)], deadline)?;
+    if !exists.first().is_some_and(|row| row.get(0)) {
+        return Ok(0);
+    }
+    let sql = format!("SELECT version FROM {schema}.versions WHERE part = $1");
+    let rows = session.query(&sql, &[(&part, Type::TEXT)], deadline)?;
+    Ok(rows.first().map_or(0, |row| row.get(0)))
+}
