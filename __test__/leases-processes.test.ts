@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { PhaseLeaseManager } from '../index.js'
@@ -51,6 +52,33 @@ describe('several processes', () => {
       }
     }
     expect(tokens.size).toBe(40)
+  })
+
+  test('write without a pause: the write-ahead log has an end all the same', async () => {
+    const root = makeWorkspace()
+    openLeases(root)
+    const peers = await Peer.startMany(8)
+    const working = Promise.all(
+      peers.map((peer) =>
+        peer.run(async ({ driftlock }, root: string) => {
+          const manager = new driftlock.PhaseLeaseManager(root)
+          let leases = 0
+          for (const end = Date.now() + 2000; Date.now() < end; leases++) {
+            const task = `T${Math.floor(Math.random() * 1000)}`
+            await manager.acquireLease(task, 'SPEC')
+            await manager.releaseLease(task, 'SPEC')
+          }
+          return leases
+        }, root),
+      ),
+    )
+    const sizes: number[] = []
+    const sampling = setInterval(() => sizes.push(statSync(`${databasePath(root)}-wal`).size), 50)
+    const leases = (await working).reduce((sum, one) => sum + one)
+    clearInterval(sampling)
+    // Each lease takes two pages. If the log never started anew, all of them would be in it.
+    const written = leases * 2 * 4096
+    expect(Math.max(...sizes)).toBeLessThan(Math.max(written / 2, 32 << 20))
   })
 
   test('take turns, and never two at once', async () => {

@@ -109,10 +109,12 @@ function formatFigure(value, unit) {
 /** @param {Checked[]} levels */
 function levelTable(levels) {
   const table = tableOf(['level', 'value', 'has to be', ''], 1)
-  for (const { name, value, relation, level, unit, passed } of levels) {
+  for (const { name, value, relation, level, unit, floor, passed } of levels) {
     if (value === undefined) continue
     const shown = `${digits(value)} ${unit}`.trim()
-    table.push([name, shown, `${relation} ${count(level)} ${unit}`.trim(), passed ? 'pass' : 'FAIL'])
+    const wanted = `${relation} ${count(level)} ${unit}`.trim() + (floor === undefined ? '' : ', or 0.67 × the floor')
+    const found = floor === undefined ? shown : `${shown}, ${digits(floor)} × the floor`
+    table.push([name, found, wanted, passed ? 'pass' : 'FAIL'])
   }
   return table.toString()
 }

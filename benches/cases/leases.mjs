@@ -1,8 +1,6 @@
-// Leases. The floor is SQLite by better-sqlite3 with prepared statements and nothing around them.
+// Leases. The floor is the bare statements.
 
-import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
-import Database from 'better-sqlite3'
+import { openRaw } from '../raw-leases.mjs'
 import { addLeases } from '../workspaces.mjs'
 
 /** @typedef {import('./case.mjs').Case} Case */
@@ -157,20 +155,4 @@ export const refused = {
       },
     }
   },
-}
-
-/** @param {string} folder */
-function openRaw(folder) {
-  mkdirSync(join(folder, 'state'), { recursive: true })
-  const database = new Database(join(folder, 'state', 'orchestrator.db'))
-  database.pragma('journal_mode = WAL')
-  database.pragma('synchronous = NORMAL')
-  database.exec('CREATE TABLE leases (task TEXT, phase TEXT, holder TEXT, PRIMARY KEY (task, phase)) WITHOUT ROWID')
-  const inserting = database.prepare('INSERT INTO leases VALUES (?, ?, ?)')
-  const deleting = database.prepare('DELETE FROM leases WHERE task = ? AND phase = ?')
-  return {
-    insert: (/** @type {string} */ task) => inserting.run(task, PHASE, 'me').changes,
-    delete: (/** @type {string} */ task) => deleting.run(task, PHASE).changes,
-    close: () => database.close(),
-  }
 }

@@ -2,18 +2,30 @@
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { load } from '../candidates.mjs'
+import { openRaw } from '../raw-leases.mjs'
 
-/** @typedef {{candidate: import('../candidates.mjs').CandidateName, folder: string, keys: number, duration: number}} Argument */
+/** @typedef {{candidate: import('../candidates.mjs').CandidateName | 'better-sqlite3', folder: string, keys: number, duration: number}} Argument */
 
 /** @param {Argument} argument */
 export function prepare({ candidate, folder }) {
+  if (candidate === 'better-sqlite3') return bare(folder)
   const { PhaseLeaseManager } = load(candidate)
   return new PhaseLeaseManager(folder)
 }
 
+/** @param {string} folder */
+function bare(folder) {
+  const raw = openRaw(folder)
+  return {
+    acquireLease: async (/** @type {string} */ task) => ({ acquired: raw.insert(task) === 1, holder: '', reason: '' }),
+    releaseLease: async (/** @type {string} */ task) => raw.delete(task) === 1,
+    close: raw.close,
+  }
+}
+
 /**
  * @param {Argument} argument
- * @param {InstanceType<import('../candidates.mjs').Api['PhaseLeaseManager']>} manager
+ * @param {ReturnType<typeof prepare>} manager
  */
 export async function run({ keys, duration }, manager) {
   /** @type {number[]} */

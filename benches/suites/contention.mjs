@@ -36,7 +36,7 @@ const fileLock = {
 const leases = {
   name: 'contended database',
   async run(context) {
-    await takeTurns(context, 'contended database', ['driftlock', 'reference'], async (argument) => ({
+    await takeTurns(context, 'contended database', ['driftlock', 'reference', 'better-sqlite3'], async (argument) => ({
       durations: await together('contend-leases', { ...argument, keys: KEYS }),
     }))
   },

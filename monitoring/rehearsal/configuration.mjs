@@ -19,15 +19,15 @@ export function prometheusConfiguration({ rules, exporter, alertmanager }) {
 }
 
 /**
- * @param {{ shortFor?: boolean, window?: string }} [changes] whether an alert fires without waiting, and what all windows
- * are instead of what they are
+ * @param {{ shortFor?: boolean, window?: string }} [changes] whether alerts wait only as long as a busy
+ * machine may keep a scrape waiting, and what all windows are instead of what they are
  * @returns {string} driftlock.rules.yml
  */
 export function alertRules({ shortFor = false, window } = {}) {
   const rules = committed('prometheus/driftlock.rules.yml')
   for (const group of rules.groups) {
     for (const rule of group.rules) {
-      if (shortFor && rule.for !== undefined) rule.for = '1s'
+      if (shortFor && rule.for !== undefined) rule.for = '5s'
       if (window !== undefined) rule.expr = rule.expr.replace(/\[\w+\]/g, `[${window}]`)
     }
   }

@@ -92,7 +92,7 @@ function drawPanel({ panel, series }, { x, y, width, height }, run) {
   return [
     `<g transform="translate(${x} ${y})">`,
     `<rect width="${width}" height="${height}" rx="4" fill="#fff" stroke="#ddd"/>`,
-    `<text x="10" y="20" font-size="12" font-weight="bold" fill="#333">${panel.title}</text>`,
+    `<text x="10" y="20" font-size="11" font-weight="bold" fill="#333">${panel.title}</text>`,
     inside,
     '</g>',
   ].join('\n')

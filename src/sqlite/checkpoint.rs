@@ -14,6 +14,12 @@ use super::failure::Failure;
 /// Pages by which the log grows from one checkpoint to the next; SQLite's own default.
 const INTERVAL: u32 = 1000;
 
+/// Pages from which on the log is made to start anew.
+const LONG: i64 = 2 * 1000;
+
+/// How often that is tried at a time.
+const RESTARTS: usize = 20;
+
 /// Bytes of log from which on callers no longer leave the work to the background.
 const TOO_LONG: u64 = 16 << 20;
 
@@ -77,9 +83,24 @@ impl LogGrowth {
 }
 
 /// Moves as much of the log into the database as no reader still needs; waits for nobody.
+///
+/// The log starts anew with the first write that finds all of it in the database, and nobody reading the log. Where
+/// several processes write without a pause there is always something left, and the log would grow for ever. So if it is
+/// long by now, what is left is moved while the write lock keeps others from adding to it.
 pub(super) fn checkpoint(connection: &Connection) -> Result<(), Failure> {
-    // The answer tells how far it came. Whatever is left is the next checkpoint's.
-    connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))?;
+    let pages: i64 =
+        connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |row| row.get(1))?;
+    if pages < LONG {
+        return Ok(());
+    }
+    for _ in 0..RESTARTS {
+        let is_busy: bool =
+            connection.prepare_cached("PRAGMA wal_checkpoint(RESTART)")?.query_row([], |row| row.get(0))?;
+        if !is_busy {
+            break;
+        }
+        std::thread::yield_now();
+    }
     Ok(())
 }
 
