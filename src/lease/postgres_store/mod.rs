@@ -29,11 +29,12 @@ use self::claims::Request;
 use self::keys::KeyId;
 use self::rows::{only, text, time_ms, value};
 use self::server::Server;
+use self::tally::Count;
 use super::claim::{Answer, Claim, Claimed, Fence, LeaseEvent, ListedLease, Ticket};
-use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, Renewal, StoreHealth};
+use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth};
 use super::patience::{Patience, Wait};
 use super::presence::Presence;
-use super::store::{LeaseStore, LeaseTerms};
+use super::store::{self, LeaseStore, LeaseTerms};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::text::Text;
@@ -81,6 +82,10 @@ impl PostgresLeaseStore {
 
     fn boot_ms(&self) -> i64 {
         self.server.clock.boot_ms()
+    }
+
+    fn count(&self, what: Count) {
+        figures::count(&self.server, what, 1);
     }
 
     fn check_open(&self) -> Result<()> {
@@ -131,8 +136,9 @@ impl LeaseStore for PostgresLeaseStore {
         match &answer {
             Some(Acquisition::Acquired(lease)) => {
                 server.book.note(id, terms.holder, &lease.lease_id, asked.saturating_add(terms.duration_ms));
+                self.count(Count::Acquired);
             }
-            Some(Acquisition::Held { .. }) => figures::count_refusal(&self.server),
+            Some(Acquisition::Held { .. }) => self.count(Count::Contention),
             None => return self.claim(&Claim::plain(key, terms), wait).map(Acquisition::from),
         }
         answer.ok_or_else(|| Error::Defect("an acquisition without an answer".to_owned()))
@@ -144,11 +150,12 @@ impl LeaseStore for PostgresLeaseStore {
         let request = Request::new(claim, self.server.schema());
         let answer = claims::claim(&self.server, &request, process, wait)?;
         match &answer {
+            // One that waits is counted with its answer.
             Claimed::Refused { ticket: Some(ticket), .. } => self.server.room.expect(*ticket, request),
-            Claimed::Refused { .. } => {}
-            Claimed::Granted(_) | Claimed::NothingToGiveUp => return Ok(answer),
+            Claimed::Refused { .. } => self.count(Count::Contention),
+            Claimed::Granted(leases) => figures::count(&self.server, Count::Acquired, leases.len() as u64),
+            Claimed::NothingToGiveUp => {}
         }
-        figures::count_refusal(&self.server);
         Ok(answer)
     }
 
@@ -210,6 +217,10 @@ impl LeaseStore for PostgresLeaseStore {
                 other => return Err(rows::unexpected(other)),
             })
         })?;
+        self.count(match renewal {
+            Renewal::Renewed { .. } => Count::Renewed,
+            Renewal::NotHeld | Renewal::MaxRenewalsExceeded => Count::RenewalsRefused,
+        });
         match (renewal, lease_id) {
             (Renewal::Renewed { .. }, Some(lease_id)) => {
                 let deadline = asked.saturating_add(terms.duration_ms);
@@ -244,6 +255,7 @@ impl LeaseStore for PostgresLeaseStore {
             )?;
             value::<bool>(only(&rows)?, "extend_1")
         })?;
+        self.count(if is_there { Count::Renewed } else { Count::RenewalsRefused });
         if is_there {
             server.book.prolong(id, lease_id, asked.saturating_add(duration_ms));
         }
@@ -366,6 +378,18 @@ impl LeaseStore for PostgresLeaseStore {
     fn stats(&self, wait: Wait<'_>) -> Result<LeaseStats> {
         self.check_open()?;
         figures::stats(&self.server, wait)
+    }
+
+    fn totals(&self, wait: Wait<'_>) -> Result<LeaseTotals> {
+        self.check_open()?;
+        figures::totals(&self.server, wait)
+    }
+
+    fn count_failure(&self, request: store::Request) {
+        self.count(match request {
+            store::Request::Acquisition => Count::AcquireErrors,
+            store::Request::Renewal => Count::RenewalErrors,
+        });
     }
 
     fn health(&self, wait: Wait<'_>) -> Result<StoreHealth> {

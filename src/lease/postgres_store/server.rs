@@ -1,7 +1,6 @@
 //! What the stores of this process share that keep their leases in the same place.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -38,8 +37,6 @@ pub(super) struct Server {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) book: Book,
     pub(super) room: Arc<WaitingRoom>,
-    /// Acquisitions that were refused because somebody held the lease, since this process began.
-    refusals: AtomicU64,
     pub(super) tally: Tally,
     presence: Mutex<Weak<Presence>>,
     /// In whose folder processes announce themselves.
@@ -62,7 +59,6 @@ impl Server {
                 clock: Arc::clone(clock),
                 book: Book::default(),
                 room,
-                refusals: AtomicU64::new(0),
                 tally: Tally::new(),
                 presence: Mutex::default(),
                 beside: beside.to_owned(),
@@ -97,14 +93,6 @@ impl Server {
     /// Whether a process of this boot is known to be dead.
     pub(super) fn is_dead(&self, process: &str) -> bool {
         crate::lease::presence::is_dead(&self.beside, process)
-    }
-
-    pub(super) fn count_refusal(&self) {
-        self.refusals.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn refusals(&self) -> u64 {
-        self.refusals.load(Ordering::Relaxed)
     }
 
     /// Makes a call of a store: as often as it takes, for as long as its caller waits.

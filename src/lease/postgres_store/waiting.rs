@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use tokio_postgres::types::Type;
 
 use super::claims::{self, Request};
+use super::figures;
 use super::listening;
 use super::rows::value;
 use super::server::Server;
+use super::tally::Count;
 use crate::error::{Error, Result};
 use crate::lease::claim::{Answer, Claimed, Granted, Ticket};
 use crate::lease::presence::Presence;
@@ -239,7 +241,7 @@ fn work(server: &Arc<Server>) {
 }
 
 /// Takes back what is given up, and answers those who are cancelled or whose time is over.
-fn see_to_the_leaving(server: &Server) {
+fn see_to_the_leaving(server: &Arc<Server>) {
     let room = &server.room;
     let cancelled = std::mem::take(&mut room.lock().cancelled);
     for ticket in cancelled {
@@ -310,7 +312,7 @@ fn look(server: &Server) -> Result<Vec<Place>> {
 }
 
 /// Tries the claims that may succeed now; whether one was granted.
-fn try_the_promising(server: &Server, places: &[Place]) -> bool {
+fn try_the_promising(server: &Arc<Server>, places: &[Place]) -> bool {
     let mut is_granted = false;
     for place in places {
         let takes_from_the_dead = {
@@ -332,7 +334,7 @@ fn try_the_promising(server: &Server, places: &[Place]) -> bool {
 }
 
 /// Tries one claim; whether it was granted.
-fn try_claim(server: &Server, ticket: Ticket, dead: &[String], is_last: bool) -> bool {
+fn try_claim(server: &Arc<Server>, ticket: Ticket, dead: &[String], is_last: bool) -> bool {
     let room = &server.room;
     let Some(mut waiter) = room.lock().waiters.remove(&ticket.0) else { return false };
     let asked_boot_ms = *waiter.asked_boot_ms.get_or_insert_with(|| server.clock.boot_ms());
@@ -349,10 +351,12 @@ fn try_claim(server: &Server, ticket: Ticket, dead: &[String], is_last: bool) ->
             Claimed::Granted(leases) => {
                 let claimed = Claimed::Granted(leases.clone());
                 request.note(server, &claimed, asked_boot_ms);
+                figures::count(server, Count::Acquired, leases.len() as u64);
                 Ok(Granted { leases, asked_boot_ms })
             }
             Claimed::NothingToGiveUp => Err(claims::nothing_to_give_up(&request.claim)),
             Claimed::Refused { key, holder, .. } if is_last => {
+                figures::count(server, Count::Contention, 1);
                 Err(Error::LeaseHeld { task: key.task, phase: key.phase, holder })
             }
             Claimed::Refused { .. } => {

@@ -69,6 +69,10 @@ BEGIN
   VALUES (p_kind, p_now, p_lease.task, p_lease.phase, p_lease.agent, p_lease.token, p_by, p_reason, p_request,
     p_lease.lease_id, p_lease.acquired_at, p_lease.expires_at, p_lease.renewed_count)
   RETURNING id INTO v_id;
+  -- Nobody waits for this row: all who record wait for the lock above.
+  INSERT INTO @schema@.figures AS f (source, name, value, counted_at)
+  VALUES ('00000000-0000-0000-0000-000000000000', p_kind, 1, clock_timestamp())
+  ON CONFLICT (source, name) DO UPDATE SET value = f.value + 1;
   IF v_id % 100 = 0 THEN
     -- Each kind by itself: a flood of one leaves the others.
     DELETE FROM @schema@.events WHERE kind = p_kind AND id <= (
