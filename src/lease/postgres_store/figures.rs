@@ -1,8 +1,8 @@
 //! Figures about all leases, and what is done for the store in the background.
 //!
 //! Finished holds, take-overs and forced releases are counted by the server, with what makes them. The rest would make a
-//! read a write, or a write two: each process adds it up, and stores its totals now and then. A process that is killed takes at most the last half second of them with
-//! it.
+//! read a write, or a write two: each process adds it up, and stores its totals now and then. A process that is killed
+//! takes at most the last half second of them with it.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};

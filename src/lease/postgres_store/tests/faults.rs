@@ -97,6 +97,24 @@ fn a_call_under_way_waits_for_a_server_that_comes_back() {
 }
 
 #[test]
+fn failures_are_counted_once_the_server_is_back() {
+    let Some(server) = TestServer::shared() else { return };
+    let (place, proxy) = (Place::on(server), Proxy::of(server.port));
+    let manager = place.manager_by(proxy.port, "a");
+    acquired(&manager, "t");
+    proxy.cut_off(true);
+    let impatient = || Patience::lasting(Duration::from_millis(20));
+    for _ in 0..2 {
+        assert!(manager.acquire(&t("u"), &t("PLAN"), impatient()).is_err());
+    }
+    assert!(manager.renew(&t("t"), &t("PLAN"), impatient()).is_err());
+    proxy.cut_off(false);
+    drop(manager);
+    let totals = place.manager("b").totals(soon()).unwrap();
+    assert_eq!((totals.acquired, totals.acquire_errors, totals.renewal_errors), (1, 2, 1));
+}
+
+#[test]
 fn what_this_process_holds_ends_for_it_no_later_than_for_the_server() {
     let Some(server) = TestServer::shared() else { return };
     let (place, proxy) = (Place::on(server), Proxy::of(server.port));

@@ -35,6 +35,8 @@ fn an_acquisition_is_granted_once() {
         assert_eq!(manager.stats(soon()).unwrap().contention_events, 0);
         lose();
         assert!(matches!(acquire(manager, "t"), Acquisition::Held { .. }));
+        let totals = manager.totals(soon()).unwrap();
+        assert_eq!((totals.acquired, totals.contended, totals.acquire_errors), (1, 1, 0));
     });
 }
 
@@ -52,6 +54,8 @@ fn a_renewal_counts_once() {
         lose();
         let renewed = manager.renew(&t("t"), &t("PLAN"), soon()).unwrap();
         assert_eq!(renewed, Renewal::MaxRenewalsExceeded);
+        let totals = manager.totals(soon()).unwrap();
+        assert_eq!((totals.renewed, totals.renewals_refused, totals.renewal_errors), (10, 1, 0));
     });
 }
 
