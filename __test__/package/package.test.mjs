@@ -25,7 +25,9 @@ describe('what is packed', () => {
       'index.d.ts',
       'index.js',
       'leases.js',
+      'opentelemetry.js',
       'package.json',
+      'prometheus.js',
     ]
     assert.deepStrictEqual(contents(main), expected.sort())
   })
@@ -45,7 +47,10 @@ describe('what is packed', () => {
     const expected = Object.fromEntries(platforms.map((name) => [`driftlock-${name}`, manifest.version]))
     assert.deepStrictEqual(sorted(published.optionalDependencies), sorted(expected))
     assert.deepStrictEqual(Object.keys(published.dependencies).sort(), ['cli-table3', 'yargs'])
-    for (const field of ['devDependencies', 'peerDependencies', 'scripts']) {
+    // The application's own, if it has it.
+    assert.deepStrictEqual(Object.keys(published.peerDependencies), ['@opentelemetry/api'])
+    assert.deepStrictEqual(published.peerDependenciesMeta, { '@opentelemetry/api': { optional: true } })
+    for (const field of ['devDependencies', 'scripts']) {
       assert.strictEqual(published[field], undefined, field)
     }
   })
@@ -92,7 +97,7 @@ describe('what is installed', () => {
   })
 
   test('everything works', async () => {
-    assert.match(await node('smoke.mjs'), /^7 passed, 0 failed$/m)
+    assert.match(await node('smoke.mjs'), /^8 passed, 0 failed$/m)
   })
 
   test('its command runs', async () => {
