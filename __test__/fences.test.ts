@@ -1,28 +1,16 @@
-import {
-  chmodSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import {
   AttestationError,
-  type DriftlockError,
   type Fence,
   fencedWriteFile,
   LeaseError,
   LedgerError,
-  type PhaseLeaseManager,
   PhaseLedger,
   PromptAttestationManager,
 } from '../index.js'
+import { acquire, codeOf, failure, files, outputPath, PHASE, TASK, takeOver } from './helpers/fences.js'
 import { Peer } from './helpers/peer.js'
 import { expectRejected, makeSpec } from './helpers/shapes.js'
 import { sleep, until } from './helpers/wait.js'
@@ -35,45 +23,10 @@ import {
   openLeases,
   readBaselines,
   readLines,
-  snapshot,
 } from './helpers/workspace.js'
-
-const TASK = 'TASK-1'
-const PHASE = 'IMPLEMENT'
-
-/** Acquires the lease of a task and phase, and makes its fence. */
-async function acquire(manager: PhaseLeaseManager, taskId = TASK, phase = PHASE): Promise<Fence> {
-  const { lease } = await manager.acquireLease(taskId, phase)
-  if (!lease) throw new Error('the lease is not free')
-  return { workspace: manager.workspace, taskId, phase, token: lease.fencing_token, leaseId: lease.lease_id }
-}
-
-/** Has `heir` take the lease from whoever has it. */
-async function takeOver(root: string, taskId = TASK, phase = PHASE): Promise<Fence> {
-  const heir = openLeases(root, { agentId: 'heir' })
-  await heir.forceRelease(taskId, phase, { by: 'operator', reason: 'test' })
-  return acquire(heir, taskId, phase)
-}
-
-/** What a call rejects with; undefined if it resolves. */
-const failure = (promise: Promise<unknown>): Promise<DriftlockError | undefined> =>
-  promise.then(
-    () => undefined,
-    (error) => error,
-  )
-
-const codeOf = async (promise: Promise<unknown>): Promise<string | undefined> => (await failure(promise))?.code
-
-/** What is below `root`, but for the database, whose log also readers touch. */
-function files(root: string): Record<string, string> {
-  const all = Object.entries(snapshot(root))
-  return Object.fromEntries(all.filter(([path]) => !path.startsWith('/state/orchestrator.db')))
-}
 
 /** Those of the files that have anything in them. */
 const filled = (paths: string[]): string[] => paths.filter((path) => existsSync(path) && statSync(path).size > 0)
-
-const outputPath = (root: string): string => join(root, 'output')
 
 /** All that a fence guards: how it is written, what it rejects with, and the files that it writes. */
 const writers: Record<
@@ -339,103 +292,6 @@ test('another process writes with it, without a manager of its own', async () =>
   expect(readFileSync(outputPath(root), 'utf8')).toBe('kept')
   expect(readLines(ledgerPath(root))).toHaveLength(1)
   expect(readLines(attestationsPath(root))).toHaveLength(1)
-})
-
-describe('fencedWriteFile', () => {
-  async function prepare(): Promise<{ root: string; path: string; fence: Fence }> {
-    const root = makeWorkspace()
-    return { root, path: outputPath(root), fence: await acquire(openLeases(root)) }
-  }
-
-  test('writes strings and bytes', async () => {
-    const { root, path, fence } = await prepare()
-    const bytes = new Uint8Array([1, 0, 255, 254, 10])
-    const all: [string | Uint8Array, Buffer][] = [
-      ['', Buffer.alloc(0)],
-      ['héllo\n\0👩‍👧', Buffer.from('héllo\n\0👩‍👧')],
-      ['x\ud83d', Buffer.from('x\ufffd')],
-      [bytes, Buffer.from(bytes)],
-      [bytes.subarray(1, 3), Buffer.from([0, 255])],
-      [Buffer.from('buffer'), Buffer.from('buffer')],
-      [new Uint8Array(), Buffer.alloc(0)],
-      ['long '.repeat(500_000), Buffer.from('long '.repeat(500_000))],
-    ]
-    for (const [data, expected] of all) {
-      await fencedWriteFile(path, data, fence)
-      expect(readFileSync(path).equals(expected)).toBe(true)
-    }
-    expect(readdirSync(root).sort()).toEqual(['output', 'state'])
-  })
-
-  test('writes what the data was when it was called', async () => {
-    const { path, fence } = await prepare()
-    const bytes = new Uint8Array(1000).fill(1)
-    const written = fencedWriteFile(path, bytes, fence)
-    bytes.fill(2)
-    await written
-    expect(readFileSync(path).every((byte) => byte === 1)).toBe(true)
-  })
-
-  test('keeps the mode of a file', async () => {
-    const { path, fence } = await prepare()
-    for (const mode of [0o600, 0o755, 0o444]) {
-      writeFileSync(path, 'before')
-      chmodSync(path, mode)
-      await fencedWriteFile(path, 'after', fence)
-      expect(readFileSync(path, 'utf8')).toBe('after')
-      expect(statSync(path).mode & 0o777).toBe(mode)
-      rmSync(path)
-    }
-  })
-
-  test('replaces a link and does not follow it', async () => {
-    const { root, path, fence } = await prepare()
-    const target = join(root, 'target')
-    writeFileSync(target, 'untouched')
-    for (const to of [target, join(root, 'nowhere')]) {
-      symlinkSync(to, path)
-      await fencedWriteFile(path, 'content', fence)
-      expect(lstatSync(path).isFile()).toBe(true)
-      expect(readFileSync(path, 'utf8')).toBe('content')
-      rmSync(path)
-    }
-    expect(readFileSync(target, 'utf8')).toBe('untouched')
-    expect(existsSync(join(root, 'nowhere'))).toBe(false)
-  })
-
-  test('a refusal leaves the link, the file and its folder as they were', async () => {
-    const { root, path, fence } = await prepare()
-    const target = join(root, 'target')
-    writeFileSync(target, 'untouched')
-    symlinkSync(target, path)
-    await takeOver(root)
-    const before = files(root)
-    expect(await codeOf(fencedWriteFile(path, 'content', fence))).toBe('FENCED')
-    expect(lstatSync(path).isSymbolicLink()).toBe(true)
-    expect(files(root)).toEqual(before)
-  })
-
-  test('a file that can’t be written is an error of its own', async () => {
-    const { root, path, fence } = await prepare()
-    mkdirSync(path)
-    for (const path of [outputPath(root), join(root, 'missing', 'file')]) {
-      const error = await failure(fencedWriteFile(path, 'content', fence))
-      expect(error).toBeInstanceOf(LeaseError)
-      expect(error?.code).toBe('IO')
-    }
-    expect(readdirSync(root).sort()).toEqual(['output', 'state'])
-  })
-
-  test('other data and paths are refused', async () => {
-    const { path, fence } = await prepare()
-    for (const data of [1, null, undefined, {}, ['a'], new ArrayBuffer(1)]) {
-      await expectRejected(() => fencedWriteFile(path, data as never, fence), 'data', LeaseError)
-    }
-    for (const path of ['', 'a\0b', 7, undefined]) {
-      await expectRejected(() => fencedWriteFile(path as never, 'content', fence), 'path', LeaseError)
-    }
-    expect(existsSync(path)).toBe(false)
-  })
 })
 
 describe('a holder that goes on', () => {

@@ -2,21 +2,12 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { fencedWriteFile, type HeldLease, LeaseError, type LeaseKey, type PhaseLeaseManager } from '../index.js'
-import { Peer, type PeerContext, packageEntry, runScript } from './helpers/peer.js'
+import { fencedWriteFile, type HeldLease, LeaseError, type PhaseLeaseManager } from '../index.js'
+import { expectLost, getsIn } from './helpers/holds.js'
+import { Peer, packageEntry, runScript } from './helpers/peer.js'
 import { HELD, ISO_MS, NOT_HELD, UUID } from './helpers/shapes.js'
 import { sleep, until } from './helpers/wait.js'
 import { databasePath, makeWorkspace, openDatabase, openLeases } from './helpers/workspace.js'
-
-/** Whether an agent can get in; it then has the lease. */
-const getsIn = async (manager: PhaseLeaseManager, phase = 'SPEC'): Promise<boolean> =>
-  (await manager.acquireLease('T', phase)).acquired
-
-async function expectLost({ signal }: { signal: AbortSignal }, message: RegExp): Promise<void> {
-  await until(() => signal.aborted, 'the signal aborts')
-  expect(signal.reason).toBeInstanceOf(LeaseError)
-  expect(signal.reason).toMatchObject({ code: 'LEASE_LOST', message: expect.stringMatching(message) })
-}
 
 /** For several durations of the lease: it is renewed. */
 async function expectKept(lease: HeldLease, other: PhaseLeaseManager, ms: number): Promise<void> {
@@ -425,81 +416,5 @@ describe('advanceLease', () => {
     await other.acquireLease('T', 'SPEC')
     expect(await manager.advanceLease('T', 'SPEC', 'PLAN')).toEqual(refused)
     expect(await getsIn(other, 'PLAN')).toBe(true)
-  })
-})
-
-describe('holdMany', () => {
-  const keys = ['SPEC', 'PLAN', 'VERIFY'].map((phase) => ({ taskId: 'T', phase }))
-
-  test('holds all, in their order, and gives all back', async () => {
-    const root = makeWorkspace()
-    const [manager, other] = [openLeases(root), openLeases(root)]
-    const held = await manager.holdMany(keys)
-    expect(held.leases.map(({ taskId, phase }) => ({ taskId, phase }))).toEqual(keys)
-    for (const { fence } of held.leases) await manager.checkFence(fence)
-    for (const { phase } of keys) expect(await getsIn(other, phase)).toBe(false)
-    expect(await held.release()).toBe(true)
-    expect(await held.release()).toBe(false)
-    for (const { phase } of keys) expect(await getsIn(other, phase)).toBe(true)
-  })
-
-  test('holds none if one can’t be had', async () => {
-    const root = makeWorkspace()
-    const [manager, other] = [openLeases(root), openLeases(root, { agentId: 'other' })]
-    await other.acquireLease('T', 'VERIFY')
-    for (const waitMs of [0, 100]) {
-      await expect(manager.holdMany(keys, { waitMs })).rejects.toMatchObject({ code: 'LEASE_HELD' })
-    }
-    expect(await getsIn(other)).toBe(true)
-    expect(await getsIn(other, 'PLAN')).toBe(true)
-  })
-
-  test('gives all back at the end of its block', async () => {
-    const root = makeWorkspace()
-    const [manager, other] = [openLeases(root), openLeases(root)]
-    {
-      await using held = await manager.holdMany(keys)
-      expect(held.signal.aborted).toBe(false)
-    }
-    for (const { phase } of keys) expect(await getsIn(other, phase)).toBe(true)
-  })
-
-  test('tells if one of them is lost', async () => {
-    const root = makeWorkspace()
-    const held = await openLeases(root).holdMany(keys)
-    await openLeases(root).forceRelease('T', 'PLAN', { by: 'op', reason: 'test' })
-    await expectLost(held, /PLAN/)
-    expect(held.leases.map(({ signal }) => signal.aborted)).toEqual([false, true, false])
-    expect(await held.release()).toBe(false)
-  })
-
-  test('takes its list as it was when it was called', async () => {
-    const manager = openLeases(makeWorkspace())
-    const own = keys.map((key) => ({ ...key }))
-    const holding = manager.holdMany(own)
-    for (const key of own) key.phase = 'PR'
-    own.length = 1
-    const { leases } = await holding
-    expect(leases.map(({ phase }) => phase)).toEqual(['SPEC', 'PLAN', 'VERIFY'])
-    for (const { fence } of leases) await manager.checkFence(fence)
-  })
-
-  test('two processes that ask in opposite order never wait for each other', async () => {
-    const root = makeWorkspace()
-    openLeases(root)
-    const turns = async ({ driftlock, require }: PeerContext, { root, keys }: { root: string; keys: LeaseKey[] }) => {
-      const fs = require('node:fs') as typeof import('node:fs')
-      const manager = new driftlock.PhaseLeaseManager(root)
-      for (let i = 0; i < 60; i++) {
-        const held = await manager.holdMany(keys, { waitMs: 15_000 })
-        fs.closeSync(fs.openSync(`${root}/inside`, 'wx')) // fails if the other one is in here
-        fs.unlinkSync(`${root}/inside`)
-        if (!(await held.release())) throw new Error('lost a lease')
-      }
-      return 'done'
-    }
-    const [one, two] = (await Peer.startMany(2)) as [Peer, Peer]
-    const done = [one.run(turns, { root, keys }), two.run(turns, { root, keys: [...keys].reverse() })]
-    expect(await Promise.all(done)).toEqual(['done', 'done'])
   })
 })
