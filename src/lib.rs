@@ -15,6 +15,7 @@ pub mod json;
 pub mod lane;
 pub mod lease;
 pub mod ledger;
+pub mod location;
 pub mod lock;
 pub mod log;
 pub mod metrics;

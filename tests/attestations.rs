@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use driftlock::attestation::store::Prepared;
-use driftlock::attestation::{Attestation, AttestationStore, BaselineUpdate, PromptSpec, Severity};
+use driftlock::attestation::{
+    Attestation, AttestationStore, BaselineUpdate, FileAttestations, PromptSpec, Severity,
+};
 use driftlock::clock::ManualClock;
 use driftlock::durability::Durability;
 use driftlock::log;
@@ -22,8 +24,8 @@ impl Workspace {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    fn store(&self) -> AttestationStore {
-        AttestationStore::new(self.folder.path(), Arc::new(ManualClock::new(1_767_225_600_000)))
+    fn store(&self) -> FileAttestations {
+        FileAttestations::new(self.folder.path(), Arc::new(ManualClock::new(1_767_225_600_000)))
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -61,7 +63,7 @@ fn prompt(task: &str, context: &str) -> Prepared {
     })
 }
 
-fn attest(store: &AttestationStore, task: &str, context: &str) -> Attestation {
+fn attest(store: &FileAttestations, task: &str, context: &str) -> Attestation {
     store.attest(&[&prompt(task, context)], Durability::Process, Patience::Now).unwrap().pop().unwrap()
 }
 

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use driftlock::attestation::store::Prepared;
-use driftlock::attestation::{AttestationStore, BaselineUpdate, PromptSpec};
+use driftlock::attestation::{AttestationStore, BaselineUpdate, FileAttestations, PromptSpec};
 use driftlock::clock::ManualClock;
 use driftlock::durability::Durability;
-use driftlock::ledger::{LedgerStore, Transition};
+use driftlock::ledger::{FileLedger, LedgerStore, Transition};
 use driftlock::log;
 use driftlock::patience::Patience;
 
@@ -42,12 +42,12 @@ impl Workspace {
         std::fs::read_to_string(self.0.path().join("precious")).unwrap()
     }
 
-    fn attestations(&self) -> AttestationStore {
-        AttestationStore::new(self.0.path(), Arc::new(ManualClock::new(1_767_225_600_000)))
+    fn attestations(&self) -> FileAttestations {
+        FileAttestations::new(self.0.path(), Arc::new(ManualClock::new(1_767_225_600_000)))
     }
 
-    fn ledger(&self) -> LedgerStore {
-        LedgerStore::new(self.0.path(), Arc::new(ManualClock::new(1_767_225_600_000)))
+    fn ledger(&self) -> FileLedger {
+        FileLedger::new(self.0.path(), Arc::new(ManualClock::new(1_767_225_600_000)))
     }
 }
 

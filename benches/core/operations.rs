@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driftlock::attestation::store::Prepared;
-use driftlock::attestation::{AttestationStore, PromptSpec};
+use driftlock::attestation::{AttestationStore, FileAttestations, PromptSpec};
 use driftlock::clock::{Clock, ManualClock};
 use driftlock::durability::Durability;
 use driftlock::lease::{Acquisition, LeaseManager, LeaseOptions, Renewal};
-use driftlock::ledger::{LedgerStore, Transition};
+use driftlock::ledger::{FileLedger, LedgerStore, Transition};
 use driftlock::lock::{FileLocks, Owner};
 use driftlock::patience::Patience;
 use driftlock::text::Text;
@@ -107,25 +107,25 @@ fn transition(number: usize) -> Transition {
 }
 
 /// A workspace with attestations, and its store.
-fn attestations() -> (TempDir, AttestationStore) {
+fn attestations() -> (TempDir, FileAttestations) {
     let folder = folder();
-    let store = AttestationStore::new(folder.path(), clock());
+    let store = FileAttestations::new(folder.path(), clock());
     let prompts: Vec<Prepared> = (0..PREPARED).map(|number| prompt(number / OF_ONE_TASK)).collect();
     store.attest(&prompts.iter().collect::<Vec<_>>(), DURABILITY, patience()).expect("attestations");
     (folder, store)
 }
 
 /// A workspace with a ledger, and its store.
-fn ledger() -> (TempDir, LedgerStore) {
+fn ledger() -> (TempDir, FileLedger) {
     let folder = folder();
-    let store = LedgerStore::new(folder.path(), clock());
+    let store = FileLedger::new(folder.path(), clock());
     store.initialize(DURABILITY, patience()).expect("a folder");
     let transitions: Vec<Transition> = (0..PREPARED).map(|number| transition(number / OF_ONE_TASK)).collect();
     store.append(&transitions.iter().collect::<Vec<_>>(), DURABILITY, patience()).expect("entries");
     (folder, store)
 }
 
-fn attest(store: &AttestationStore, prompt: &Prepared, is_first: bool) {
+fn attest(store: &FileAttestations, prompt: &Prepared, is_first: bool) {
     let answers = store.attest(&[prompt], DURABILITY, patience()).expect("an attestation");
     assert!(answers[0].error.is_none() && answers[0].baseline_hash.is_none() == is_first);
 }
@@ -228,7 +228,7 @@ fn attestation_open() -> Operation {
     let (folder, _) = attestations();
     let prompt = prompt(0);
     Box::new(move || {
-        let store = AttestationStore::new(folder.path(), clock());
+        let store = FileAttestations::new(folder.path(), clock());
         let answers = store.attest(&[&prompt], DURABILITY, patience()).expect("an attestation");
         assert!(answers[0].baseline_hash.is_some());
         assert!(store.stats(patience()).expect("statistics").total_attestations > PREPARED as u64);
@@ -270,7 +270,7 @@ fn ledger_verify() -> Operation {
 fn ledger_open() -> Operation {
     let (folder, _) = ledger();
     Box::new(move || {
-        let store = LedgerStore::new(folder.path(), clock());
+        let store = FileLedger::new(folder.path(), clock());
         assert_eq!(store.stats(patience()).expect("statistics").total_entries, PREPARED as u64);
     })
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use arbitrary::Arbitrary;
 use driftlock::attestation::baseline::{Baseline, key};
 use driftlock::attestation::store::Prepared;
-use driftlock::attestation::{AttestationStore, PromptSpec, salvage};
+use driftlock::attestation::{AttestationStore, FileAttestations, PromptSpec, salvage};
 use driftlock::clock::ManualClock;
 use driftlock::durability::Durability;
 use driftlock::json;
@@ -147,7 +147,7 @@ fn mend(content: &[u8], saved: &salvage::Baselines) {
     let file = state.join("prompt_baselines.json");
     std::fs::write(&file, content).expect("written");
     let was_whole = std::str::from_utf8(content).is_ok() && json::object(content, |_| ()).is_ok();
-    let store = AttestationStore::new(folder.path(), Arc::new(ManualClock::new(0)));
+    let store = FileAttestations::new(folder.path(), Arc::new(ManualClock::new(0)));
     let prompt =
         Prepared::new(PromptSpec { task_id: "T".into(), phase: "PLAN".into(), ..PromptSpec::default() });
     let answer = store.attest(&[&prompt], Durability::Process, Patience::Now).expect("answered").remove(0);

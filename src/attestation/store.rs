@@ -1,27 +1,17 @@
-//! The attestations of one workspace.
+//! Attestations, wherever they are kept.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
-use super::baseline::{self, Baseline};
-use super::baseline_file::{BaselineFile, State};
 use super::drift::{Drift, Severity};
-use super::record::{DriftStats, LogSummary, is_of_task, write_record};
-use super::salvage;
+use super::record::DriftStats;
 use super::spec::PromptSpec;
-use crate::clock::{Clock, iso_timestamp};
-use crate::durability::{Durability, Sync};
+use crate::durability::Durability;
 use crate::error::{Error, Result};
-use crate::gate::{self, Gate};
-use crate::journal::tail::READ_AT_ONCE;
-use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Tail};
+use crate::gate::Guard;
+use crate::location::Location;
 use crate::log;
 use crate::metrics;
 use crate::patience::Patience;
-use crate::shared::Shared;
 use crate::text::Text;
 
 /// A prompt to be attested, hashed once, by the thread that attests it.
@@ -58,6 +48,20 @@ pub struct Attestation {
     pub error: Option<Arc<Error>>,
 }
 
+impl Attestation {
+    /// The answer when nothing could be read or written: no drift is known.
+    #[must_use]
+    pub fn unknown(prompt: &Prepared, error: Arc<Error>) -> Self {
+        warn_of(&error);
+        Self {
+            current_hash: prompt.hash().clone(),
+            baseline_hash: None,
+            drift: Drift { severity: Severity::None, details: None, persona_details: None },
+            error: Some(error),
+        }
+    }
+}
+
 /// What is known of a baseline besides its hash, when it is reset.
 #[derive(Debug, Clone, Default)]
 pub struct BaselineUpdate {
@@ -71,183 +75,45 @@ pub struct BaselineUpdate {
     pub timestamp: Option<Text>,
 }
 
-/// The attestations of one workspace, shared by all who use it in this process.
-#[derive(Debug)]
-pub struct AttestationStore {
-    folder: PathBuf,
-    clock: Arc<dyn Clock>,
-    state: Mutex<Files>,
-}
+/// Baselines, and records of prompts that were compared with them, shared by all who use them.
+///
+/// A call that can't be done now waits as its patience says; one that must not wait fails with
+/// [`Error::JournalLocked`] or [`Error::DatabaseLocked`] then, and may be made again by a caller who can.
+pub trait AttestationStore: Send + Sync {
+    /// Where the records are.
+    fn location(&self) -> Location<'_>;
 
-#[derive(Debug)]
-struct Files {
-    lock: JournalLock,
-    log: Journal,
-    updates: Journal,
-    baselines: BaselineFile,
-    history: Tail<LogSummary>,
-}
-
-impl AttestationStore {
-    /// The attestations of the workspace at `workspace`. Does no I/O.
-    #[must_use]
-    pub fn new(workspace: &Path, clock: Arc<dyn Clock>) -> Self {
-        let folder = workspace.join(PROCESS_FOLDER);
-        let log = folder.join("prompt_attestations.jsonl");
-        let state = Mutex::new(Files {
-            lock: JournalLock::new(folder.join(".prompt_attestations.lock")),
-            history: Tail::new(log.clone()),
-            log: Journal::new(log),
-            updates: Journal::new(folder.join("prompt_baseline_updates.jsonl")),
-            baselines: BaselineFile::new(folder.join("prompt_baselines.json")),
-        });
-        Self { folder, clock, state }
+    /// Whether calls wait for a network.
+    fn is_remote(&self) -> bool {
+        matches!(self.location(), Location::Server(_))
     }
 
-    /// The one store of this process for the workspace.
-    pub fn shared(workspace: &Path, clock: &Arc<dyn Clock>) -> Arc<Self> {
-        static STORES: Shared<AttestationStore> = Shared::new();
-        STORES.get(workspace, || Self::new(workspace, Arc::clone(clock)))
-    }
-
-    /// Makes the folder, an empty baselines file and an empty updates log where they are absent.
-    pub fn initialize(&self, durability: Durability, patience: Patience) -> Result<()> {
-        let mut files = self.files_for(durability, patience)?;
-        let Files { lock, updates, baselines, .. } = &mut *files;
-        let guard = lock.acquire(patience)?;
-        updates.create()?;
-        if matches!(baselines.refresh(guard.file())?, State::Missing) {
-            baselines.write_all(guard.file(), std::iter::empty(), durability)?;
-        }
-        let syncs = match durability {
-            Durability::PowerCut => syncs(updates, Some(baselines))?,
-            Durability::Process => Vec::new(),
-        };
-        drop(guard);
-        drop(files);
-        run_all(syncs)
-    }
+    /// Makes the place that baselines and records are to be in, where it is absent.
+    fn initialize(&self, durability: Durability, patience: Patience) -> Result<()>;
 
     /// Compares prompts with their baselines, records the attestations and sets the baselines of the new ones.
     ///
-    /// All of them share one lock, one write to the log, one change of the baselines file and, if they are to survive
-    /// a power cut, one sync of each, made after the lock is released. Only a lock that isn't free within `patience`
-    /// makes this fail; everything else is told in the answers.
-    pub fn attest(
+    /// Fails only where nothing could be read or written; what went wrong else is told in the answers.
+    fn attest(
         &self,
         prompts: &[&Prepared],
         durability: Durability,
         patience: Patience,
     ) -> Result<Vec<Attestation>> {
-        self.attest_through(&gate::open, prompts, durability, patience)
+        self.attest_through(Guard::Open, prompts, durability, patience)
     }
 
-    /// [`Self::attest`], if the gate lets it pass: else it fails as the gate does and nothing is recorded.
-    pub fn attest_through(
+    /// [`Self::attest`], if the guard lets it pass.
+    fn attest_through(
         &self,
-        gate: Gate<'_>,
+        guard: Guard<'_>,
         prompts: &[&Prepared],
         durability: Durability,
         patience: Patience,
-    ) -> Result<Vec<Attestation>> {
-        // Before anything is locked.
-        for prompt in prompts {
-            prompt.hash();
-        }
-        let mut files = self.files_for(durability, patience)?;
-        let Files { lock, log, updates, baselines, .. } = &mut *files;
-        if patience == Patience::Now && baselines.unread().is_ok_and(|bytes| bytes > READ_AT_ONCE) {
-            return Err(Error::JournalLocked { path: baselines.path().to_owned(), waited: Duration::ZERO });
-        }
-        let guard = lock.acquire(patience)?;
-        let mut problem: Option<Arc<Error>> = None;
-        let readable = match refresh(baselines, guard.file(), log.path(), updates.path(), durability) {
-            Ok(()) => true,
-            Err(error) => {
-                problem = Some(Arc::new(error));
-                false
-            }
-        };
-        let now = iso_timestamp(self.clock.wall_ms());
-        let mut lines = Vec::with_capacity(512 * prompts.len());
-        let mut new: Vec<(Text, Baseline)> = Vec::new();
-        let mut new_keys: HashMap<Text, usize> = HashMap::new();
-        let mut answers = Vec::with_capacity(prompts.len());
-        for prompt in prompts {
-            let key = baseline::key(&prompt.spec.task_id, &prompt.spec.phase);
-            let known = match new_keys.get(&key) {
-                Some(position) => Ok(Some(new[*position].1.clone())),
-                None if readable => baselines.get(&key),
-                None => Ok(None),
-            };
-            let mut can_be_first = readable;
-            let known = known.unwrap_or_else(|error| {
-                problem.get_or_insert_with(|| Arc::new(error));
-                can_be_first = false;
-                None
-            });
-            let drift = Drift::between(&prompt.spec, prompt.hash(), known.as_ref());
-            write_record(&mut lines, &prompt.spec, prompt.hash(), known.as_ref(), &drift, &now);
-            if known.is_none() && can_be_first {
-                new_keys.insert(key.clone(), new.len());
-                new.push((key, first_baseline(prompt, &now)));
-            }
-            answers.push(Attestation {
-                current_hash: prompt.hash().clone(),
-                baseline_hash: known.map(|baseline| baseline.hash),
-                drift,
-                error: None,
-            });
-        }
-        gate(&mut || {
-            // The log comes first: after a crash in between, it tells what the baselines file lacks.
-            if let Err(error) = log.append(&lines) {
-                problem.get_or_insert_with(|| Arc::new(error));
-            }
-            if !new.is_empty()
-                && let Err(error) = baselines.add(guard.file(), &new, durability)
-            {
-                problem.get_or_insert_with(|| Arc::new(error));
-            }
-            Ok(())
-        })?;
-        if durability == Durability::PowerCut {
-            let syncs = syncs(log, (!new.is_empty()).then_some(baselines));
-            drop(guard);
-            drop(files);
-            if let Err(error) = syncs.and_then(run_all) {
-                problem.get_or_insert_with(|| Arc::new(error));
-            }
-        }
-        for (prompt, answer) in prompts.iter().zip(&answers) {
-            let drift = &answer.drift;
-            let severity = drift.severity.as_str();
-            let has_other_persona = drift.persona_details.is_some();
-            metrics::attestation(&prompt.spec.phase, severity, drift.is_drift(), has_other_persona);
-        }
-        if let Some(problem) = problem {
-            warn_of(&problem);
-            for answer in &mut answers {
-                answer.error = Some(Arc::clone(&problem));
-            }
-        }
-        Ok(answers)
-    }
-
-    /// The answer when nothing could be read or written: no drift is known.
-    #[must_use]
-    pub fn unknown(prompt: &Prepared, error: Arc<Error>) -> Attestation {
-        warn_of(&error);
-        Attestation {
-            current_hash: prompt.hash().clone(),
-            baseline_hash: None,
-            drift: Drift { severity: Severity::None, details: None, persona_details: None },
-            error: Some(error),
-        }
-    }
+    ) -> Result<Vec<Attestation>>;
 
     /// Sets a baseline, whatever it was.
-    pub fn reset(
+    fn reset(
         &self,
         task: &Text,
         phase: &Text,
@@ -255,122 +121,27 @@ impl AttestationStore {
         update: BaselineUpdate,
         durability: Durability,
         patience: Patience,
-    ) -> Result<()> {
-        let mut files = self.files_for(durability, patience)?;
-        let Files { lock, log, updates, baselines, .. } = &mut *files;
-        let guard = lock.acquire(patience)?;
-        refresh(baselines, guard.file(), log.path(), updates.path(), durability)?;
-        let key = baseline::key(task, phase);
-        let version = baselines.get(&key)?.map_or(1, |old| old.version.saturating_add(1));
-        let now = || iso_timestamp(self.clock.wall_ms()).into();
-        let baseline = Baseline {
-            hash: hash.clone(),
-            version,
-            updated_at: update.timestamp.unwrap_or_else(now),
-            persona_hash: None,
-            updated_by: update.updated_by,
-            reason: update.reason,
-            version_tag: update.version_tag,
-        };
-        let mut line = b"{\"taskId\":".to_vec();
-        task.write_json(&mut line);
-        line.extend_from_slice(b",\"phase\":");
-        phase.write_json(&mut line);
-        line.push(b',');
-        baseline.write_fields(&mut line);
-        line.extend_from_slice(b"}\n");
-        updates.append(&line)?;
-        baselines.replace(guard.file(), &[(key, baseline)], durability)?;
-        let syncs = match durability {
-            Durability::PowerCut => syncs(updates, Some(baselines))?,
-            Durability::Process => Vec::new(),
-        };
-        drop(guard);
-        drop(files);
-        run_all(syncs)
-    }
+    ) -> Result<()>;
 
-    /// The records of a task as they stand in the log, oldest first.
-    pub fn history(&self, task: &Text, patience: Patience) -> Result<Vec<Vec<u8>>> {
-        let mut files = self.files(patience)?;
-        let Files { history, log, .. } = &mut *files;
-        let (summary, file) = history.catch_up_within(patience)?;
-        let Some(file) = file else { return Ok(Vec::new()) };
-        let mut lines = summary.tasks.read(file, task.as_wtf8()).map_err(|source| Error::Io {
-            action: "read",
-            path: log.path().to_owned(),
-            source,
-        })?;
-        lines.retain(|line| is_of_task(line, task));
-        Ok(lines)
-    }
+    /// The records of a task as they were written, oldest first.
+    fn history(&self, task: &Text, patience: Patience) -> Result<Vec<Vec<u8>>>;
 
-    /// How often prompts have drifted, over all records.
-    pub fn stats(&self, patience: Patience) -> Result<DriftStats> {
-        let mut files = self.files(patience)?;
-        Ok(files.history.catch_up_within(patience)?.0.stats.clone())
-    }
+    /// How often prompts have drifted, over all records that there ever were.
+    fn stats(&self, patience: Patience) -> Result<DriftStats>;
+}
 
-    /// The folder that holds the files.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    fn files(&self, patience: Patience) -> Result<MutexGuard<'_, Files>> {
-        patience.lock(&self.state).ok_or_else(|| self.would_block())
-    }
-
-    fn files_for(&self, durability: Durability, patience: Patience) -> Result<MutexGuard<'_, Files>> {
-        if durability.would_block(patience) { Err(self.would_block()) } else { self.files(patience) }
-    }
-
-    fn would_block(&self) -> Error {
-        Error::JournalLocked { path: self.folder.clone(), waited: Duration::ZERO }
+/// Counts what was found.
+pub(super) fn count_attestations(prompts: &[&Prepared], answers: &[Attestation]) {
+    for (prompt, answer) in prompts.iter().zip(answers) {
+        let drift = &answer.drift;
+        let severity = drift.severity.as_str();
+        let has_other_persona = drift.persona_details.is_some();
+        metrics::attestation(&prompt.spec.phase, severity, drift.is_drift(), has_other_persona);
     }
 }
 
-/// What is to be synced once the lock is released.
-fn syncs(journal: &mut Journal, baselines: Option<&mut BaselineFile>) -> Result<Vec<Sync>> {
-    let journal = journal.sync()?;
-    Ok(std::iter::once(journal).chain(baselines.and_then(|file| file.sync())).collect())
-}
-
-fn run_all(syncs: Vec<Sync>) -> Result<()> {
-    syncs.into_iter().try_for_each(Sync::run)
-}
-
-/// Brings what is known of the baselines file up to date; repairs it if it is damaged.
-fn refresh(
-    baselines: &mut BaselineFile,
-    lock_file: &File,
-    log: &Path,
-    updates: &Path,
-    durability: Durability,
-) -> Result<()> {
-    let State::Damaged(content) = baselines.refresh(lock_file)? else { return Ok(()) };
-    let mut saved = salvage::whole_entries(&content);
-    let whole = saved.len();
-    for (key, baseline) in salvage::from_logs(log, updates) {
-        saved.entry(key).or_insert(baseline);
-    }
-    salvage::keep_aside(baselines.path(), whole, saved.len() - whole, durability)?;
-    baselines.write_all(lock_file, saved.iter(), durability)
-}
-
-fn first_baseline(prompt: &Prepared, now: &str) -> Baseline {
-    Baseline {
-        hash: prompt.hash().as_str().into(),
-        version: 1,
-        updated_at: now.into(),
-        persona_hash: prompt.spec.persona_hash.non_empty().cloned(),
-        updated_by: None,
-        reason: None,
-        version_tag: None,
-    }
-}
-
-fn warn_of(error: &Error) {
+/// Says in the log what went wrong.
+pub(super) fn warn_of(error: &Error) {
     log::warning(
         "An attestation could not be completed; the agent goes on with what is known",
         &[("code", error.code()), ("error", &error.to_string())],

@@ -17,10 +17,11 @@ use super::fences::WorkspaceFence;
 use super::json::{Json, parse_lines};
 use super::place::Workspace;
 use crate::attestation::store::Prepared;
-use crate::attestation::{Attestation, AttestationStore, BaselineUpdate, PromptSpec};
+use crate::attestation::{Attestation, AttestationStore, BaselineUpdate, FileAttestations, PromptSpec};
 use crate::clock::{Clock, SystemClock};
 use crate::durability::Durability;
 use crate::error::{Error, Result};
+use crate::gate::Guard;
 use crate::lane::Lane;
 use crate::log;
 use crate::metrics::{self, Operation};
@@ -87,7 +88,7 @@ pub struct PromptAttestationManager {
 
 /// The attestations of a workspace, with the queue of those who can't have their answer at once.
 struct Attestations {
-    store: Arc<AttestationStore>,
+    store: Arc<dyn AttestationStore>,
     lane: Arc<Lane<Job>>,
 }
 
@@ -102,15 +103,15 @@ impl Attestations {
         static WORKSPACES: Shared<Attestations> = Shared::new();
         WORKSPACES.get(workspace, || {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            let store = AttestationStore::shared(workspace, &clock);
+            let store: Arc<dyn AttestationStore> = FileAttestations::shared(workspace, &clock);
             let worker = Arc::clone(&store);
-            Self { store, lane: Lane::new(usize::MAX, move |jobs| run(&worker, jobs)) }
+            Self { store, lane: Lane::new(usize::MAX, move |jobs| run(&*worker, jobs)) }
         })
     }
 }
 
 /// Runs jobs in order; attestations that follow each other and are to survive the same are done together.
-fn run(store: &AttestationStore, jobs: Vec<Job>) {
+fn run(store: &dyn AttestationStore, jobs: Vec<Job>) {
     let mut together: Vec<(Prepared, Pending<DriftAnalysis>)> = Vec::new();
     let mut surviving = Durability::Process;
     for job in jobs {
@@ -132,7 +133,7 @@ fn run(store: &AttestationStore, jobs: Vec<Job>) {
 }
 
 fn attest_together(
-    store: &AttestationStore,
+    store: &dyn AttestationStore,
     jobs: Vec<(Prepared, Pending<DriftAnalysis>)>,
     durability: Durability,
 ) {
@@ -149,7 +150,7 @@ fn attest_together(
         Err(error) => {
             let error = Arc::new(error);
             for (prompt, pending) in jobs {
-                pending.settle(Ok(AttestationStore::unknown(&prompt, Arc::clone(&error)).into()));
+                pending.settle(Ok(Attestation::unknown(&prompt, Arc::clone(&error)).into()));
             }
         }
     }
@@ -178,7 +179,7 @@ impl PromptAttestationManager {
     pub fn initialize<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
         let (workspace, durability) = (self.workspace.clone(), self.durability);
         self.answer(env, Operation::Initialize, move |store, patience| {
-            workspace.admit(store.folder())?;
+            workspace.admit(store.location())?;
             store.initialize(durability, patience)
         })
     }
@@ -234,7 +235,7 @@ impl PromptAttestationManager {
             Some(Ok(Some(answer))) => settled(env, Family::Attestation, Ok(answer.into())),
             Some(Ok(None)) => Err(napi::Error::from_reason("an attestation without an answer")),
             Some(Err(error)) => {
-                let answer = AttestationStore::unknown(&prompt, Arc::new(error));
+                let answer = Attestation::unknown(&prompt, Arc::new(error));
                 settled(env, Family::Attestation, Ok(answer.into()))
             }
             None => {
@@ -324,7 +325,8 @@ impl PromptAttestationManager {
         let (store, durability) = (Arc::clone(&self.shared.store), self.durability);
         self.shared.lane.push(Job::Other(Box::new(move || {
             let gate = |work: &mut dyn FnMut() -> Result<()>| fence.pass(work);
-            let answers = store.attest_through(&gate, &[&prompt], durability, Patience::lasting(PATIENCE));
+            let answers =
+                store.attest_through(Guard::Gate(&gate), &[&prompt], durability, Patience::lasting(PATIENCE));
             let answer = answers.and_then(|mut answers| {
                 answers.pop().ok_or_else(|| Error::Defect("an attestation without an answer".to_owned()))
             });
@@ -337,16 +339,16 @@ impl PromptAttestationManager {
         &self,
         env: &'env Env,
         operation: Operation,
-        work: impl Fn(&AttestationStore, Patience) -> Result<T> + Send + 'static,
+        work: impl Fn(&dyn AttestationStore, Patience) -> Result<T> + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
         let Attestations { store, lane } = &*self.shared;
-        if let Some(result) = at_once(lane, operation, || work(store, Patience::Now)) {
+        if let Some(result) = at_once(lane, operation, || work(&**store, Patience::Now)) {
             return settled(env, Family::Attestation, result);
         }
         let (pending, promise) = Pending::new(env, Family::Attestation, operation)?;
         let store = Arc::clone(store);
         lane.push(Job::Other(Box::new(move || {
-            pending.settle(work(&store, Patience::lasting(PATIENCE)).map_err(Arc::new));
+            pending.settle(work(&*store, Patience::lasting(PATIENCE)).map_err(Arc::new));
         })));
         Ok(promise)
     }

@@ -8,16 +8,17 @@ use napi::{Either, Env};
 use napi_derive::napi;
 
 use super::arguments::{Fields, JsText, boolean, js_text, number, storage_options, text, text_list};
-use super::call::{PATIENCE, Pending, at_once, settled};
+use super::call::{PATIENCE, Pending, at_once, settled, would_block};
 use super::errors::{Family, to_js};
 use super::fences::WorkspaceFence;
 use super::json::{Json, parse_lines};
 use super::place::Workspace;
 use crate::clock::{Clock, SystemClock};
 use crate::durability::Durability;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::gate::Guard;
 use crate::lane::Lane;
-use crate::ledger::{LedgerStore, Transition, Verification};
+use crate::ledger::{FileLedger, LedgerStore, Transition, Verification};
 use crate::log;
 use crate::metrics::{self, Operation};
 use crate::patience::Patience;
@@ -75,7 +76,7 @@ pub struct PhaseLedger {
 
 /// The ledger of a workspace, with the queue of those who can't have their answer at once.
 struct Ledger {
-    store: Arc<LedgerStore>,
+    store: Arc<dyn LedgerStore>,
     lane: Arc<Lane<Job>>,
 }
 
@@ -90,15 +91,15 @@ impl Ledger {
         static WORKSPACES: Shared<Ledger> = Shared::new();
         WORKSPACES.get(workspace, || {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            let store = LedgerStore::shared(workspace, &clock);
+            let store: Arc<dyn LedgerStore> = FileLedger::shared(workspace, &clock);
             let worker = Arc::clone(&store);
-            Self { store, lane: Lane::new(usize::MAX, move |jobs| run(&worker, jobs)) }
+            Self { store, lane: Lane::new(usize::MAX, move |jobs| run(&*worker, jobs)) }
         })
     }
 }
 
 /// Runs jobs in order; appends that follow each other and are to survive the same are done together.
-fn run(store: &LedgerStore, jobs: Vec<Job>) {
+fn run(store: &dyn LedgerStore, jobs: Vec<Job>) {
     let mut together: Vec<(Transition, Pending<Json>)> = Vec::new();
     let mut surviving = Durability::Process;
     for job in jobs {
@@ -119,7 +120,7 @@ fn run(store: &LedgerStore, jobs: Vec<Job>) {
     append_together(store, together, surviving);
 }
 
-fn append_together(store: &LedgerStore, jobs: Vec<(Transition, Pending<Json>)>, durability: Durability) {
+fn append_together(store: &dyn LedgerStore, jobs: Vec<(Transition, Pending<Json>)>, durability: Durability) {
     if jobs.is_empty() {
         return;
     }
@@ -160,7 +161,7 @@ impl PhaseLedger {
     pub fn initialize<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
         let (workspace, durability) = (self.workspace.clone(), self.durability);
         self.answer(env, Operation::Initialize, move |store, patience| {
-            workspace.admit(store.path())?;
+            workspace.admit(store.location())?;
             store.initialize(durability, patience)
         })
     }
@@ -168,7 +169,7 @@ impl PhaseLedger {
     /// Whether there is a ledger file.
     #[napi(ts_return_type = "Promise<boolean>", catch_unwind)]
     pub fn exists<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, bool>> {
-        self.answer(env, Operation::Initialize, |store, _| Ok(store.exists()))
+        self.answer(env, Operation::Initialize, |store, patience| store.exists(patience))
     }
 
     /// Appends the transition of a task from one phase to the next.
@@ -249,7 +250,7 @@ impl PhaseLedger {
             match store.verify(patience) {
                 Ok(found) => Ok(found.into()),
                 // The caller's patience may be all that was lacking.
-                Err(error @ Error::JournalLocked { .. }) if patience == Patience::Now => Err(error),
+                Err(error) if patience == Patience::Now && would_block(&error) => Err(error),
                 Err(error) => {
                     metrics::error(&error);
                     Ok(VerificationResult::unreadable(error.to_string()))
@@ -321,7 +322,12 @@ impl PhaseLedger {
         let (store, durability) = (Arc::clone(&self.shared.store), self.durability);
         self.shared.lane.push(Job::Other(Box::new(move || {
             let gate = |work: &mut dyn FnMut() -> Result<()>| fence.pass(work);
-            let lines = store.append_through(&gate, &[&transition], durability, Patience::lasting(PATIENCE));
+            let lines = store.append_through(
+                Guard::Gate(&gate),
+                &[&transition],
+                durability,
+                Patience::lasting(PATIENCE),
+            );
             pending.settle(lines.map(|lines| Json(lines.concat())).map_err(Arc::new));
         })));
         Ok(promise)
@@ -331,16 +337,16 @@ impl PhaseLedger {
         &self,
         env: &'env Env,
         operation: Operation,
-        work: impl Fn(&LedgerStore, Patience) -> Result<T> + Send + 'static,
+        work: impl Fn(&dyn LedgerStore, Patience) -> Result<T> + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
         let Ledger { store, lane } = &*self.shared;
-        if let Some(result) = at_once(lane, operation, || work(store, Patience::Now)) {
+        if let Some(result) = at_once(lane, operation, || work(&**store, Patience::Now)) {
             return settled(env, Family::Ledger, result);
         }
         let (pending, promise) = Pending::new(env, Family::Ledger, operation)?;
         let store = Arc::clone(store);
         lane.push(Job::Other(Box::new(move || {
-            pending.settle(work(&store, Patience::lasting(PATIENCE)).map_err(Arc::new));
+            pending.settle(work(&*store, Patience::lasting(PATIENCE)).map_err(Arc::new));
         })));
         Ok(promise)
     }
@@ -350,11 +356,11 @@ impl PhaseLedger {
         &self,
         env: &'env Env,
         operation: Operation,
-        work: impl Fn(&LedgerStore, Patience) -> Result<T> + Send + 'static,
+        work: impl Fn(&dyn LedgerStore, Patience) -> Result<T> + Send + 'static,
         otherwise: impl Fn() -> T + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
         self.answer(env, operation, move |store, patience| match work(store, patience) {
-            Err(error @ Error::JournalLocked { .. }) if patience == Patience::Now => Err(error),
+            Err(error) if patience == Patience::Now && would_block(&error) => Err(error),
             Err(error) => {
                 metrics::error(&error);
                 let message = "The ledger could not be read";

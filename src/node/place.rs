@@ -11,6 +11,7 @@ use super::call::workspace_path;
 use super::errors::{Family, to_js};
 use crate::error::{Error, Result};
 use crate::lease::{ClockSource, StoreHealth};
+use crate::location::Location;
 use crate::place::{self, FileSystem, Kind, NetworkPolicy, SystemProbe, worktree};
 
 /// The file system that a path is on.
@@ -63,9 +64,12 @@ impl Workspace {
         &self.root
     }
 
-    /// Does what the policy says about a file or folder of the workspace.
-    pub(super) fn admit(&self, path: &Path) -> Result<()> {
-        place::admit(&self.root, path, self.policy, &SystemProbe)
+    /// Does what the policy says about where a store of the workspace is.
+    pub(super) fn admit(&self, location: Location<'_>) -> Result<()> {
+        match location {
+            Location::Path(path) => place::admit(&self.root, path, self.policy, &SystemProbe),
+            Location::Server(_) => Ok(()),
+        }
     }
 }
 

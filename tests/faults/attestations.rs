@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driftlock::attestation::store::Prepared;
-use driftlock::attestation::{AttestationStore, BaselineUpdate, PromptSpec};
+use driftlock::attestation::{AttestationStore, BaselineUpdate, FileAttestations, PromptSpec};
 use driftlock::clock::SystemClock;
 use driftlock::durability::Durability;
 use driftlock::patience::Patience;
@@ -19,7 +19,7 @@ pub(crate) fn sweep() {
 
 /// What was answered.
 struct Attested {
-    store: AttestationStore,
+    store: FileAttestations,
     durability: Durability,
     /// Task and hash of each record that was acknowledged.
     records: Vec<(String, String)>,
@@ -36,8 +36,8 @@ pub(crate) fn prompt(task: &str, context: &str) -> Prepared {
     })
 }
 
-pub(crate) fn store(root: &Path) -> AttestationStore {
-    AttestationStore::new(root, Arc::new(SystemClock))
+pub(crate) fn store(root: &Path) -> FileAttestations {
+    FileAttestations::new(root, Arc::new(SystemClock))
 }
 
 fn patience() -> Patience {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use driftlock::clock::SystemClock;
 use driftlock::durability::Durability;
-use driftlock::ledger::{LedgerStore, Transition};
+use driftlock::ledger::{FileLedger, LedgerStore, Transition};
 use driftlock::patience::Patience;
 
 use super::sweep::{self, Scenario, check_error, lines};
@@ -16,17 +16,17 @@ pub(crate) fn sweep() {
 }
 
 struct Appended {
-    store: LedgerStore,
+    store: FileLedger,
     /// Only reads, and for the first time when all is written.
-    reader: LedgerStore,
+    reader: FileLedger,
     durability: Durability,
     /// The lines that were acknowledged.
     lines: Vec<serde_json::Value>,
     attempts: usize,
 }
 
-pub(crate) fn store(root: &Path) -> LedgerStore {
-    LedgerStore::new(root, Arc::new(SystemClock))
+pub(crate) fn store(root: &Path) -> FileLedger {
+    FileLedger::new(root, Arc::new(SystemClock))
 }
 
 pub(crate) fn step(task: &str, phase: &str) -> Transition {

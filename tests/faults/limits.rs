@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use driftlock::attestation::AttestationStore as _;
 use driftlock::durability::Durability;
 use driftlock::lease::{Acquisition, Patience};
+use driftlock::ledger::LedgerStore as _;
 use driftlock::lock::{FileLocks, Owner};
 
 use super::sweep::check_error;

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use driftlock::attestation::AttestationStore as _;
 use driftlock::attestation::BaselineUpdate;
 use driftlock::clock::ManualClock;
 use driftlock::durability::Durability;
 use driftlock::lease::{Acquisition, LeaseManager, LeaseOptions, Patience};
+use driftlock::ledger::LedgerStore as _;
 
 use super::replay::{Chance, Operation, cut, operations};
 use super::{attestations, ledger, shim};
