@@ -36,6 +36,12 @@ impl<T> Shared<T> {
         objects.insert(path.to_owned(), Arc::downgrade(&object));
         Ok(object)
     }
+
+    /// An object in use for which `is_meant` holds.
+    pub fn find(&self, is_meant: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+        let objects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.iter().flatten().filter_map(|(_, object)| object.upgrade()).find(|object| is_meant(object))
+    }
 }
 
 impl<T> Default for Shared<T> {
@@ -54,6 +60,8 @@ mod tests {
         let one = shared.get(Path::new("/a"), || 1);
         assert_eq!(*shared.get(Path::new("/a"), || 2), 1);
         assert_eq!(*shared.get(Path::new("/b"), || 3), 3);
+        assert_eq!(shared.find(|object| *object == 1), Some(Arc::clone(&one)));
+        assert_eq!(shared.find(|object| *object == 3), None);
         drop(one);
         assert_eq!(*shared.get(Path::new("/a"), || 2), 2);
     }

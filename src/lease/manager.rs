@@ -72,26 +72,54 @@ impl LeaseManager {
     pub fn open(workspace: &Path, options: LeaseOptions, clock: Arc<dyn Clock>) -> Result<Self> {
         check(&options)?;
         let store = SqliteLeaseStore::open(workspace, Arc::clone(&clock), options.durability)?;
-        Ok(Self::with_store(Arc::new(store), clock, options))
+        Self::with_store(Arc::new(store), clock, options)
     }
 
     /// [`Self::open`], but fails where there is no database.
     pub fn open_existing(workspace: &Path, options: LeaseOptions, clock: Arc<dyn Clock>) -> Result<Self> {
         check(&options)?;
         let store = SqliteLeaseStore::open_existing(workspace, Arc::clone(&clock), options.durability)?;
-        Ok(Self::with_store(Arc::new(store), clock, options))
+        Self::with_store(Arc::new(store), clock, options)
     }
 
     /// A manager whose leases are kept in `store`.
+    pub fn with_store(
+        store: Arc<dyn LeaseStore>,
+        clock: Arc<dyn Clock>,
+        options: LeaseOptions,
+    ) -> Result<Self> {
+        check(&options)?;
+        Ok(Self { store, clock, options, closing: Closing::default(), holds: Arc::default() })
+    }
+
+    /// The server that has the leases, without credentials; `None` if they are in the workspace.
     #[must_use]
-    pub fn with_store(store: Arc<dyn LeaseStore>, clock: Arc<dyn Clock>, options: LeaseOptions) -> Self {
-        Self { store, clock, options, closing: Closing::default(), holds: Arc::default() }
+    pub fn server(&self) -> Option<String> {
+        self.store.server()
     }
 
     /// Who holds what this manager acquires.
     #[must_use]
     pub fn agent_id(&self) -> &Text {
         &self.options.agent_id
+    }
+
+    /// Whether calls wait for a network: none can be made where nothing may block.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.store.is_remote()
+    }
+
+    /// How long a call waits that was made at `asked` and has its turn now, if calls are given so long.
+    ///
+    /// Other calls of this manager take no time from one over the network, which would be sent and not waited for, unless
+    /// there is no answer to them either.
+    #[must_use]
+    pub fn patience(&self, asked: Instant, duration: Duration) -> Patience {
+        if self.is_remote() && !self.store.is_silent_since(asked) {
+            return Patience::lasting(duration);
+        }
+        Patience::Until(asked + duration)
     }
 
     /// Acquires the lease unless somebody holds it, this agent included unless it asked to be let in again. An expired

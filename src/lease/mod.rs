@@ -27,9 +27,9 @@ pub use hold::{Hold, HoldTerms, OnLost};
 pub use holding::{Cancellation, HoldAnswer, HoldRequest, OnOneLost};
 pub use manager::{LeaseManager, LeaseOptions};
 pub use model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth};
-pub use patience::{Patience, Wait};
+pub use patience::{Closing, Patience, Wait};
 #[cfg(feature = "postgres")]
-pub use postgres_store::PostgresLeaseStore;
+pub use postgres_store::{PRESENCE_ON_SERVER, PostgresLeaseStore};
 #[cfg(any(test, fuzzing))]
 pub use sqlite_store::sweep_now;
 pub use sqlite_store::{SqliteLeaseStore, totals_of};

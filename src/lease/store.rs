@@ -1,5 +1,7 @@
 //! Who holds what, wherever that is kept.
 
+use std::time::Instant;
+
 use super::claim::{Answer, Claim, Claimed, Fence, LeaseEvent, ListedLease, Ticket};
 use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth};
 use super::patience::Wait;
@@ -36,8 +38,18 @@ pub enum Request {
 /// key is free, until it has been free for 50 ms for each of them: then they had their chance. Whoever's process is
 /// known to be dead loses its place.
 pub trait LeaseStore: Send + Sync {
+    /// The server that this is on, without credentials; `None` for a store of this machine's.
+    fn server(&self) -> Option<String> {
+        None
+    }
+
     /// Whether calls wait for a network. Nobody who sees to several leases may wait for the answer about one.
     fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Whether a call has failed since `moment` for want of an answer: those that waited behind it need not wait as long.
+    fn is_silent_since(&self, _moment: Instant) -> bool {
         false
     }
 

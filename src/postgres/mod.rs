@@ -20,5 +20,5 @@ mod tls;
 pub(crate) use address::Address;
 pub(crate) use failure::Failure;
 pub(crate) use pool::{Attempt, Pool};
-pub(crate) use schema::{Upgrade, quoted, upgrade};
+pub(crate) use schema::{Upgrade, quoted, upgrade, version};
 pub(crate) use session::{Parameter, Session};

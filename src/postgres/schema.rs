@@ -30,7 +30,7 @@ pub(crate) fn upgrade(
     deadline: Instant,
 ) -> Result<(), Failure> {
     let Upgrade { part, version, sql } = upgrade;
-    if present(session, schema, part, deadline)? >= *version {
+    if self::version(session, schema, part, deadline)? >= *version {
         return Ok(());
     }
     let name = quoted(schema);
@@ -62,7 +62,13 @@ pub(crate) fn upgrade(
     session.batch(&(batch + &noted), deadline)
 }
 
-fn present(session: &mut Session, schema: &str, part: &str, deadline: Instant) -> Result<i64, Failure> {
+/// The version of a part of the schema; 0 where there is none. Makes nothing.
+pub(crate) fn version(
+    session: &mut Session,
+    schema: &str,
+    part: &str,
+    deadline: Instant,
+) -> Result<i64, Failure> {
     let (schema, name) = (quoted(schema), format!("{}.versions", quoted(schema)));
     let exists = session.query("SELECT to_regclass($1) IS NOT NULL", &[(&name, Type::TEXT)], deadline)?;
     if !exists.first().is_some_and(|row| row.get(0)) {

@@ -155,8 +155,11 @@ pub(super) fn keep(server: &Arc<Server>) {
     }
 }
 
-/// Removes what is long over.
+/// Removes what is long over. Where nobody has made a call yet there may be nothing to be swept.
 pub(super) fn sweep(server: &Server) -> Result<()> {
+    if !server.is_ready() {
+        return Ok(());
+    }
     let deadline = Instant::now() + PATIENCE;
     server.pool.repeat(
         || deadline,

@@ -8,8 +8,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use super::server::Server;
+use crate::error::Result;
 use crate::postgres::{Failure, Session, quoted};
 
 /// For how long a notification that was asked for is awaited.
@@ -69,6 +71,18 @@ fn listen(server: &Server) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Whether the server's notifications come to this process.
+pub(super) fn is_possible(server: &Server) -> Result<bool> {
+    let began = Instant::now();
+    let listen = || {
+        let channel = format!("driftlock trial {}", Uuid::new_v4().simple());
+        let mut session = server.pool.connect(began + PATIENCE)?;
+        session.batch(&format!("LISTEN {}", quoted(&channel)), began + PATIENCE)?;
+        is_heard(server, &mut session, &channel)
+    };
+    listen().map_err(|failure: Failure| failure.at(server.pool.address(), began.elapsed()))
 }
 
 fn is_heard(server: &Server, session: &mut Session, channel: &str) -> Result<bool, Failure> {

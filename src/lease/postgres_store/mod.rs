@@ -18,9 +18,9 @@ mod tests;
 mod waiting;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -37,10 +37,13 @@ use super::presence::Presence;
 use super::store::{self, LeaseStore, LeaseTerms};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::postgres::Address;
 use crate::text::Text;
 
 /// The longest duration that is sent, in milliseconds: 1,000 years, which the server's times can still hold.
 const LONGEST_MS: i64 = 31_536_000_000_000;
+/// Beside what, in the workspace, the processes of one machine find each other that use a server.
+pub const PRESENCE_ON_SERVER: &str = "state/postgres/leases";
 /// How long closing waits for the server.
 const AT_CLOSE: Duration = Duration::from_millis(100);
 
@@ -53,27 +56,56 @@ const AT_CLOSE: Duration = Duration::from_millis(100);
 pub struct PostgresLeaseStore {
     server: Arc<Server>,
     is_closed: Arc<AtomicBool>,
-    presence: std::sync::OnceLock<Arc<Presence>>,
+    /// While it is open.
+    presence: Mutex<Option<Arc<Presence>>>,
 }
 
 impl PostgresLeaseStore {
-    /// Connects to `postgres://user:password@host:port/database?schema=driftlock&sslmode=verify-full`, and makes or
-    /// upgrades the schema. Waits up to 10 s for the server.
+    /// Whether a store can be at this URL; touches nothing.
+    pub fn check(url: &str) -> Result<()> {
+        Address::parse(url).map(drop)
+    }
+
+    /// A store at `postgres://user:password@host:port/database?schema=driftlock&sslmode=verify-full`. Connects to nothing:
+    /// the first call does, and makes or upgrades the schema.
     ///
     /// `beside` is in the folder in which processes of this machine that use the same workspace find each other.
     pub fn open(url: &str, beside: &Path, clock: &Arc<dyn Clock>) -> Result<Self> {
         let server = Server::open(url, beside, clock)?;
         figures::keep(&server);
-        Ok(Self { server, is_closed: Arc::default(), presence: std::sync::OnceLock::new() })
+        Ok(Self::on(server))
     }
 
-    /// What rows call this process.
-    fn process(&self) -> Result<&str> {
-        if let Some(presence) = self.presence.get() {
-            return Ok(presence.name());
+    /// One more store on the server of this address, which is as [`LeaseStore::server`] shows it, if this process has one.
+    #[must_use]
+    pub fn in_use_at(address: &str) -> Option<Self> {
+        Server::in_use_at(address).map(Self::on)
+    }
+
+    /// Whether somebody has made the schema. Makes none.
+    pub fn exists(&self, patience: Duration) -> Result<bool> {
+        self.server.is_made(Instant::now() + patience)
+    }
+
+    /// Whether the server's notifications come to this process: not through a pooler that changes connections between
+    /// transactions. Tries it out, for a second at most once there is a connection.
+    pub fn is_notified(&self) -> Result<bool> {
+        listening::is_possible(&self.server)
+    }
+
+    fn on(server: Arc<Server>) -> Self {
+        Self { server, is_closed: Arc::default(), presence: Mutex::default() }
+    }
+
+    /// How rows name this process.
+    fn presence(&self) -> Result<Arc<Presence>> {
+        let mut announced = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that none is left behind by closing.
+        self.check_open()?;
+        if let Some(presence) = &*announced {
+            return Ok(Arc::clone(presence));
         }
-        let presence = self.server.announce()?;
-        Ok(self.presence.get_or_init(|| presence).name())
+        Ok(Arc::clone(announced.insert(self.server.announce()?)))
     }
 
     fn id(&self, key: LeaseKey<'_>) -> KeyId {
@@ -94,14 +126,21 @@ impl PostgresLeaseStore {
 }
 
 impl LeaseStore for PostgresLeaseStore {
+    fn server(&self) -> Option<String> {
+        Some(self.server.pool.address().to_string())
+    }
+
     fn is_remote(&self) -> bool {
         true
     }
 
+    fn is_silent_since(&self, moment: Instant) -> bool {
+        self.server.is_silent_since(moment)
+    }
+
     fn acquire(&self, key: LeaseKey<'_>, terms: LeaseTerms<'_>, wait: Wait<'_>) -> Result<Acquisition> {
-        self.check_open()?;
-        let (server, process, id) = (&*self.server, self.process()?, self.id(key));
-        let (lease_id, boot_id) = (Uuid::new_v4(), server.clock.boot_id());
+        let (server, presence, id) = (&*self.server, self.presence()?, self.id(key));
+        let (process, lease_id, boot_id) = (presence.name(), Uuid::new_v4(), server.clock.boot_id());
         let duration_ms = terms.duration_ms.min(LONGEST_MS);
         let asked = self.boot_ms();
         let answer = server.call(wait, |attempt| {
@@ -145,10 +184,9 @@ impl LeaseStore for PostgresLeaseStore {
     }
 
     fn claim(&self, claim: &Claim, wait: Wait<'_>) -> Result<Claimed> {
-        self.check_open()?;
-        let process = self.process()?;
+        let presence = self.presence()?;
         let request = Request::new(claim, self.server.schema());
-        let answer = claims::claim(&self.server, &request, process, wait)?;
+        let answer = claims::claim(&self.server, &request, presence.name(), wait)?;
         match &answer {
             // One that waits is counted with its answer.
             Claimed::Refused { ticket: Some(ticket), .. } => self.server.room.expect(*ticket, request),
@@ -160,7 +198,7 @@ impl LeaseStore for PostgresLeaseStore {
     }
 
     fn await_turn(&self, ticket: Ticket, _: Claim, answer: Answer) {
-        let presence = self.check_open().and_then(|()| self.server.announce());
+        let presence = self.presence();
         let request = self.server.room.expected(ticket);
         match (presence, request) {
             (Ok(presence), Some(request)) => {
@@ -185,9 +223,8 @@ impl LeaseStore for PostgresLeaseStore {
         max_renewals: u64,
         wait: Wait<'_>,
     ) -> Result<Renewal> {
-        self.check_open()?;
-        let (server, process, id) = (&*self.server, self.process()?, self.id(key));
-        let (request, boot_id) = (Uuid::new_v4(), server.clock.boot_id());
+        let (server, presence, id) = (&*self.server, self.presence()?, self.id(key));
+        let (process, request, boot_id) = (presence.name(), Uuid::new_v4(), server.clock.boot_id());
         let duration_ms = terms.duration_ms.min(LONGEST_MS);
         let max_renewals = i64::try_from(max_renewals).unwrap_or(i64::MAX);
         let asked = self.boot_ms();
@@ -235,10 +272,9 @@ impl LeaseStore for PostgresLeaseStore {
     }
 
     fn extend(&self, key: LeaseKey<'_>, lease_id: &str, duration_ms: i64, wait: Wait<'_>) -> Result<bool> {
-        self.check_open()?;
-        let (server, process, id) = (&*self.server, self.process()?, self.id(key));
-        let (lease, boot_id, sent_ms) =
-            (uuid_of(lease_id), server.clock.boot_id(), duration_ms.min(LONGEST_MS));
+        let (server, presence, id) = (&*self.server, self.presence()?, self.id(key));
+        let (process, boot_id) = (presence.name(), server.clock.boot_id());
+        let (lease, sent_ms) = (uuid_of(lease_id), duration_ms.min(LONGEST_MS));
         let asked = self.boot_ms();
         let is_there = server.call(wait, |attempt| {
             let rows = server.function(
@@ -347,7 +383,7 @@ impl LeaseStore for PostgresLeaseStore {
         if wait.patience() == Patience::Now {
             return Err(Error::WouldBlock {
                 server: self.server.pool.address().to_string(),
-                instead: "await listLeases(), or holdsLease() for the agent's own",
+                instead: "await getLeaseAsync(), or ask holdsLease() about a lease of this agent's own",
             });
         }
         administration::get(&self.server, self.id(key), key, wait)
@@ -401,6 +437,8 @@ impl LeaseStore for PostgresLeaseStore {
         if !self.is_closed.swap(true, Ordering::AcqRel) {
             self.server.room.dismiss(&self.is_closed);
             figures::store(&self.server, AT_CLOSE);
+            // What this process leaves held is not for others to take from the dead.
+            self.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the stores of this process share that keep their leases in the same place.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,10 @@ use crate::digest::hex_digest;
 use crate::error::{Error, Result};
 use crate::lease::patience::{Patience, Wait};
 use crate::lease::presence::Presence;
-use crate::postgres::{Address, Attempt, Failure, Parameter, Pool, Session, Upgrade, quoted, upgrade};
+use crate::postgres::{
+    Address, Attempt, Failure, Parameter, Pool, Session, Upgrade, quoted, upgrade, version,
+};
 use crate::shared::Shared;
-
-/// How long opening waits for the server.
-const OPENING: Duration = Duration::from_secs(10);
 
 const UPGRADE: Upgrade<'static> = Upgrade {
     part: "leases",
@@ -38,6 +38,10 @@ pub(super) struct Server {
     pub(super) book: Book,
     pub(super) room: Arc<WaitingRoom>,
     pub(super) tally: Tally,
+    /// Whether the schema is known to be there.
+    is_ready: AtomicBool,
+    /// When a call failed last because no answer came.
+    silent_at: Mutex<Option<Instant>>,
     presence: Mutex<Weak<Presence>>,
     /// In whose folder processes announce themselves.
     beside: PathBuf,
@@ -47,7 +51,7 @@ pub(super) struct Server {
 static SERVERS: Shared<Server> = Shared::new();
 
 impl Server {
-    /// Connects, and makes the schema where it is absent.
+    /// Checks the URL; connects to nothing.
     pub(super) fn open(url: &str, beside: &Path, clock: &Arc<dyn Clock>) -> Result<Arc<Self>> {
         let address = Address::parse(url)?;
         let name = hex_digest(format!("{url}\0{}", beside.display()).as_bytes());
@@ -60,18 +64,52 @@ impl Server {
                 book: Book::default(),
                 room,
                 tally: Tally::new(),
+                is_ready: AtomicBool::new(false),
+                silent_at: Mutex::default(),
                 presence: Mutex::default(),
                 beside: beside.to_owned(),
                 schema,
             })
         })?;
-        let deadline = Instant::now() + OPENING;
-        server.pool.repeat(
+        // Each store looks for itself: somebody may have dropped the schema since.
+        server.is_ready.store(false, Ordering::Release);
+        Ok(server)
+    }
+
+    /// The server of this process that is in use and has this address, as it is shown.
+    pub(super) fn in_use_at(address: &str) -> Option<Arc<Self>> {
+        SERVERS.find(|server| server.pool.address().to_string() == address)
+    }
+
+    /// Whether the schema was there when it was last needed.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Acquire)
+    }
+
+    /// Whether somebody has made the schema; makes none.
+    pub(super) fn is_made(&self, deadline: Instant) -> Result<bool> {
+        self.pool.repeat(
             || deadline,
             || Ok(()),
-            |attempt| upgrade(attempt.session, &server.pool.address().schema, &UPGRADE, attempt.deadline),
-        )?;
-        Ok(server)
+            |attempt| Ok(version(attempt.session, self.schema(), UPGRADE.part, attempt.deadline)? > 0),
+        )
+    }
+
+    /// Makes or upgrades the schema, unless it is known to be there.
+    pub(super) fn make_ready(
+        &self,
+        deadline: impl Fn() -> Instant,
+        check: impl Fn() -> Result<()>,
+    ) -> Result<()> {
+        if self.is_ready() {
+            return Ok(());
+        }
+        let schema = self.schema();
+        self.pool.repeat(deadline, check, |attempt| {
+            upgrade(attempt.session, schema, &UPGRADE, attempt.deadline)
+        })?;
+        self.is_ready.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// The schema's name, as it is part of a key's lock.
@@ -107,7 +145,24 @@ impl Server {
             Patience::Until(deadline) => deadline,
             Patience::Now => Instant::now(),
         };
-        self.pool.repeat(deadline, || wait.check_open(), attempt)
+        // What has no time left must not be sent: nobody would wait for what it does.
+        if deadline() <= Instant::now() {
+            wait.check_open()?;
+            let failure = Failure::Busy("the calls before it took all of its time".to_owned());
+            return Err(failure.at(self.pool.address(), Duration::ZERO));
+        }
+        let answer = self
+            .make_ready(deadline, || wait.check_open())
+            .and_then(|()| self.pool.repeat(deadline, || wait.check_open(), attempt));
+        if matches!(answer, Err(Error::ServerUnreachable { .. })) {
+            *self.silent_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        answer
+    }
+
+    /// Whether a call has failed since then because no answer came.
+    pub(super) fn is_silent_since(&self, moment: Instant) -> bool {
+        self.silent_at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|silent| silent > moment)
     }
 
     /// Calls a function of the schema.

@@ -22,7 +22,8 @@ pub(super) fn new_fixture() -> Fixture {
     let server = TestServer::shared().expect("asked for before");
     let fixture = Fixture { on_postgres: None, ..Fixture::new() };
     let schema = Schema { name: TestServer::new_schema(), server };
-    schema.open(&fixture, options("nobody")).unwrap();
+    // The first call makes the schema.
+    schema.open(&fixture, options("nobody")).unwrap().stats(soon()).unwrap();
     let name = quoted(&schema.name);
     server.execute(&format!("CREATE TABLE {name}.clock AS SELECT now()"));
     server.execute(&format!(
@@ -37,7 +38,7 @@ impl Schema {
         let clock: Arc<dyn Clock> = fixture.clock.clone();
         let beside = fixture.path().join("state/postgres/leases");
         let store = PostgresLeaseStore::open(&self.server.url(&self.name), &beside, &clock)?;
-        Ok(LeaseManager::with_store(Arc::new(store), clock, options))
+        LeaseManager::with_store(Arc::new(store), clock, options)
     }
 
     /// Moves the server's clock by as much as the boot clock was, whatever was done to the wall clock.

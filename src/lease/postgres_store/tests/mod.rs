@@ -60,7 +60,9 @@ impl<'s> Place<'s> {
 
 fn open(url: &str, folder: &Path, options: LeaseOptions) -> Result<LeaseManager> {
     let store = PostgresLeaseStore::open(url, &folder.join("state/postgres/leases"), &clock())?;
-    Ok(LeaseManager::with_store(Arc::new(store), clock(), options))
+    let deadline = Instant::now() + Duration::from_secs(10);
+    store.server.make_ready(|| deadline, || Ok(()))?;
+    LeaseManager::with_store(Arc::new(store), clock(), options)
 }
 
 fn clock() -> Arc<dyn Clock> {

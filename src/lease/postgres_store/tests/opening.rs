@@ -1,6 +1,8 @@
 //! Opening: the schema, errors, credentials.
 
 use super::*;
+use crate::lease::LeaseStore;
+use crate::postgres::proxy::Proxy;
 use crate::postgres::testing::PASSWORD;
 
 fn message(url: &str) -> (String, &'static str) {
@@ -110,4 +112,68 @@ fn two_schemas_are_two_workspaces() {
     let (one, other) = (Place::on(server), Place::on(server));
     acquired(&one.manager("a"), "t");
     acquired(&other.manager("b"), "t");
+}
+
+#[test]
+fn opening_touches_nothing_and_looking_makes_no_schema() {
+    let Some(server) = TestServer::shared() else { return };
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let place = Place::on(server);
+    let nowhere = place.store_at(&url_at(unused, &place.schema)).unwrap();
+    assert_eq!(nowhere.exists(Duration::ZERO).unwrap_err().code(), "SERVER_UNREACHABLE");
+    let store = place.store_at(&server.url(&place.schema)).unwrap();
+    assert!(!store.exists(Duration::from_secs(20)).unwrap());
+    acquired(&place.manager("a"), "t");
+    assert!(store.exists(Duration::from_secs(20)).unwrap());
+    let folders = std::fs::read_dir(place.folder()).unwrap().count();
+    assert_eq!(folders, 1, "only the manager has announced itself");
+}
+
+#[test]
+fn a_store_in_use_is_found_by_its_address() {
+    let Some(server) = TestServer::shared() else { return };
+    let place = Place::on(server);
+    let address = place.store_at(&server.url(&place.schema)).unwrap().server().unwrap();
+    assert!(PostgresLeaseStore::in_use_at(&address).is_none());
+    let manager = place.manager("a");
+    assert_eq!(manager.server().as_deref(), Some(&*address));
+    assert_eq!(PostgresLeaseStore::in_use_at(&address).unwrap().server(), Some(address));
+}
+
+#[test]
+fn a_closed_store_is_not_taken_for_a_dead_one() {
+    let Some(server) = TestServer::shared() else { return };
+    let place = Place::on(server);
+    let manager = place.manager("a");
+    acquired(&manager, "t");
+    let holders = place.folder().join("state/postgres/lease-holders");
+    assert_eq!(std::fs::read_dir(&holders).unwrap().count(), 1);
+    manager.close();
+    assert!(!holders.exists());
+}
+
+#[test]
+fn calls_that_come_too_late_for_an_answer_are_not_sent() {
+    let Some(server) = TestServer::shared() else { return };
+    let place = Place::on(server);
+    let manager = place.manager("a");
+    let asked = Instant::now();
+    let error = manager.acquire(&t("t"), &t("PLAN"), Patience::Until(asked)).unwrap_err();
+    assert_eq!(error.code(), "SERVER_UNREACHABLE");
+    assert_eq!(place.number("SELECT count(*) FROM @.leases"), 0);
+}
+
+#[test]
+fn calls_behind_one_that_got_no_answer_do_not_wait_as_long_again() {
+    let Some(server) = TestServer::shared() else { return };
+    let (place, proxy) = (Place::on(server), Proxy::of(server.port));
+    let manager = place.manager_by(proxy.port, "a");
+    let asked = Instant::now();
+    let hour = Duration::from_secs(3600);
+    assert!(matches!(manager.patience(asked, hour), Patience::Until(end) if end > asked + hour));
+    proxy.cut_off(true);
+    assert!(manager.acquire(&t("t"), &t("PLAN"), Patience::lasting(Duration::from_millis(50))).is_err());
+    assert_eq!(manager.patience(asked, hour), Patience::Until(asked + hour));
+    let asked = Instant::now();
+    assert!(matches!(manager.patience(asked, hour), Patience::Until(end) if end > asked + hour));
 }
