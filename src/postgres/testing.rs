@@ -48,15 +48,38 @@ impl TestServer {
             );
             return None;
         };
-        let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { binaries, folder, keeper: None, port };
+        let mut server = Self::new(binaries);
         server.make();
-        std::fs::write(server.data().join("postgresql.auto.conf"), settings.join("\n") + "\n").unwrap();
+        let configuration = format!("listen_addresses = '127.0.0.1'\n{}\n", settings.join("\n"));
+        std::fs::write(server.data().join("postgresql.auto.conf"), configuration).unwrap();
         prepare(&server.data());
         server.own();
         server.run();
         Some(server)
+    }
+
+    fn new(binaries: PathBuf) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        open_to_all(folder.path());
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self { binaries, folder, keeper: None, port }
+    }
+
+    /// A standby that follows this server, and calls itself by this name there.
+    pub(crate) fn standby(&self, name: &str) -> Self {
+        let mut standby = Self::new(self.binaries.clone());
+        let folder = self.folder.path().display();
+        let made = standby
+            .command("pg_basebackup")
+            .arg(format!("--dbname=host={folder} port={} user=postgres application_name={name}", self.port))
+            .arg("--pgdata")
+            .arg(standby.data())
+            .args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"])
+            .status()
+            .unwrap();
+        assert!(made.success(), "pg_basebackup failed");
+        standby.run();
+        standby
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -90,10 +113,11 @@ impl TestServer {
         assert!(made.success(), "initdb failed");
     }
 
-    /// Runs it, again after [`Self::kill`], and waits until it answers.
+    /// Runs it, again after [`Self::kill`] or if it has ended by itself, and waits until it answers.
     pub(crate) fn run(&mut self) {
-        let script = r#""$0" -D "$1" -p "$2" -k "$3" -c listen_addresses=127.0.0.1 -c fsync=off \
-            -c log_min_messages=fatal </dev/null & read _; kill -INT $!; wait"#;
+        self.end();
+        let script = r#""$0" -D "$1" -p "$2" -k "$3" -c fsync=off -c log_min_messages=fatal </dev/null &
+            read _; kill -INT $!; wait"#;
         let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
         let keeper = as_unprivileged("sh")
             .args(["-c", script])
@@ -120,16 +144,20 @@ impl TestServer {
         let pid = pid.lines().next().unwrap();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         assert!(Command::new("kill").args(["-9", pid]).status().unwrap().success());
-        // Its shell waits for the end of its input.
-        if let Some(mut keeper) = self.keeper.take() {
-            drop(keeper.stdin.take());
-            keeper.wait().unwrap();
-        }
+        self.end();
         // Its children end once they notice, and a new one must not start before.
         let deadline = Instant::now() + Duration::from_secs(20);
         while children.split_whitespace().any(|child| Path::new("/proc").join(child).exists()) {
             assert!(Instant::now() < deadline, "the server's processes stay");
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Ends what runs it, and waits for that: its shell waits for the end of its input.
+    fn end(&mut self) {
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.stdin.take());
+            let _ = keeper.wait();
         }
     }
 
@@ -154,7 +182,8 @@ impl TestServer {
         self.try_execute(sql).unwrap_or_else(|failure| panic!("{sql}: {failure:?}"))
     }
 
-    fn try_execute(&self, sql: &str) -> Result<Vec<Row>, Failure> {
+    /// The same, where it may fail.
+    pub(crate) fn try_execute(&self, sql: &str) -> Result<Vec<Row>, Failure> {
         let address = Address::parse(&self.url("none")).unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut session = Pool::new(address).unwrap().connect(deadline)?;
@@ -168,10 +197,7 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        if let Some(mut keeper) = self.keeper.take() {
-            drop(keeper.stdin.take());
-            let _ = keeper.wait();
-        }
+        self.end();
     }
 }
 

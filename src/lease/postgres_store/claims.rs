@@ -33,13 +33,19 @@ pub(super) struct Reply {
 
 impl Request {
     pub(super) fn new(claim: &Claim, schema: &str) -> Self {
+        let lease_ids = claim.keys.iter().map(|_| Uuid::new_v4()).collect();
+        Self::with_ids(claim, lease_ids, schema)
+    }
+
+    /// One whose leases are to have these ids.
+    pub(super) fn with_ids(claim: &Claim, lease_ids: Vec<Uuid>, schema: &str) -> Self {
         let given = claim.instead_of.as_ref();
         Self {
             claim: claim.clone(),
             keys: KeyId::all(&claim.keys, schema),
             given: given
                 .map(|(key, lease_id)| (KeyId::of(key.as_key(), schema), lease_id.as_deref().map(uuid_of))),
-            lease_ids: claim.keys.iter().map(|_| Uuid::new_v4()).collect(),
+            lease_ids,
             id: Uuid::new_v4(),
         }
     }

@@ -120,6 +120,14 @@ impl PostgresLeaseStore {
         figures::count(&self.server, what, 1);
     }
 
+    /// Has a request that got no answer taken back: else a lease might lie there until its end that nobody knows of.
+    fn or_take_back<T>(&self, answer: Result<T>, request: impl FnOnce() -> Request) -> Result<T> {
+        if matches!(answer, Err(Error::ServerUnreachable { .. })) {
+            waiting::take_back(&self.server, request());
+        }
+        answer
+    }
+
     fn check_open(&self) -> Result<()> {
         if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
@@ -171,6 +179,9 @@ impl LeaseStore for PostgresLeaseStore {
                 "wanted" => None,
                 other => return Err(rows::unexpected(other)),
             })
+        });
+        let answer = self.or_take_back(answer, || {
+            Request::with_ids(&Claim::plain(key, terms), vec![lease_id], server.schema())
         })?;
         match &answer {
             Some(Acquisition::Acquired(lease)) => {
@@ -186,7 +197,8 @@ impl LeaseStore for PostgresLeaseStore {
     fn claim(&self, claim: &Claim, wait: Wait<'_>) -> Result<Claimed> {
         let presence = self.presence()?;
         let request = Request::new(claim, self.server.schema());
-        let answer = claims::claim(&self.server, &request, presence.name(), wait)?;
+        let answer = claims::claim(&self.server, &request, presence.name(), wait);
+        let answer = self.or_take_back(answer, || request.clone())?;
         match &answer {
             // One that waits is counted with its answer.
             Claimed::Refused { ticket: Some(ticket), .. } => self.server.room.expect(*ticket, request),

@@ -166,22 +166,35 @@ pub(super) fn enter(
     let mut inside = server.room.lock();
     inside.waiters.insert(ticket.0, waiter);
     inside.is_nudged = true;
-    if !inside.has_thread {
-        let server = Arc::clone(server);
-        let thread = std::thread::Builder::new().name("driftlock-queue".to_owned());
-        inside.has_thread = thread.spawn(move || work(&server)).is_ok();
-        if !inside.has_thread {
-            let waiter = inside.waiters.remove(&ticket.0);
-            drop(inside);
-            if let Some(waiter) = waiter {
-                (waiter.answer)(Err(Error::Defect("the system refused a thread for waiters".to_owned())));
-            }
-            return;
+    if !has_thread(server, &mut inside) {
+        let waiter = inside.waiters.remove(&ticket.0);
+        drop(inside);
+        if let Some(waiter) = waiter {
+            (waiter.answer)(Err(Error::Defect("the system refused a thread for waiters".to_owned())));
         }
+        return;
     }
     drop(inside);
     server.room.changed.notify_one();
     listening::start(server);
+}
+
+/// Takes back a request that nobody awaits any more, and that may have been granted or may still be.
+pub(super) fn take_back(server: &Arc<Server>, request: Request) {
+    server.room.leave(request);
+    // Without a thread the lease lasts until its end.
+    has_thread(server, &mut server.room.lock());
+    server.room.changed.notify_one();
+}
+
+/// Sees to it that there is a thread; false if the system refuses it.
+fn has_thread(server: &Arc<Server>, inside: &mut Inside) -> bool {
+    if !inside.has_thread {
+        let server = Arc::clone(server);
+        let thread = std::thread::Builder::new().name("driftlock-queue".to_owned());
+        inside.has_thread = thread.spawn(move || work(&server)).is_ok();
+    }
+    inside.has_thread
 }
 
 fn work(server: &Arc<Server>) {
@@ -268,15 +281,19 @@ fn see_to_the_leaving(server: &Arc<Server>) {
     for ticket in overdue {
         try_claim(server, Ticket(ticket), &[], true);
     }
-    let left = std::mem::take(&mut room.lock().left);
-    for (request, until) in left {
+    let mut left = std::mem::take(&mut room.lock().left);
+    while let Some((request, _)) = left.last() {
         let deadline = Instant::now() + PATIENCE;
         let given_up =
             server.pool.repeat(|| deadline, || Ok(()), |mut attempt| request.give_up(server, &mut attempt));
-        if given_up.is_err() && Instant::now() < until {
-            room.lock().left.push((request, until));
+        if matches!(given_up, Err(Error::ServerUnreachable { .. })) {
+            break;
         }
+        left.pop();
     }
+    // The server may be there again for the rest in the next turn.
+    left.retain(|(_, until)| Instant::now() < *until);
+    room.lock().left.append(&mut left);
 }
 
 /// The first place of this process at each key that it waits for.

@@ -89,8 +89,8 @@ BEGIN
   RETURN FOUND;
 END $$;
 
--- Ends the holder's lease, or only the one of this id; how many that were. The answer is kept with the session: a repeated
--- request finds no lease, but its answer.
+-- Ends the holder's lease, or only the one of this id; how many that were. The answer is kept with the session: the same
+-- request finds it there, also if its first try comes only after the repeated one, and ends nothing that was acquired since.
 CREATE OR REPLACE FUNCTION @schema@.release_1(
   p_lock bigint, p_key bytea, p_agent bytea, p_lease_id uuid, p_session uuid, p_request uuid, p_is_repeat boolean)
 RETURNS bigint LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
@@ -99,12 +99,11 @@ DECLARE
   v_now timestamptz;
 BEGIN
   PERFORM @schema@.lock_1(ARRAY[p_lock]);
-  IF p_is_repeat THEN
-    SELECT answer INTO v_answer FROM @schema@.sessions WHERE session = p_session AND request = p_request;
-    IF FOUND THEN RETURN v_answer; END IF;
-  END IF;
+  SELECT answer INTO v_answer FROM @schema@.sessions WHERE session = p_session AND request = p_request;
+  IF FOUND THEN RETURN v_answer; END IF;
   IF NOT EXISTS (SELECT 1 FROM @schema@.leases
     WHERE key = p_key AND agent = p_agent AND (p_lease_id IS NULL OR lease_id = p_lease_id)) THEN
+    IF p_is_repeat THEN PERFORM @schema@.count_holds_1(p_session, p_request, 0, 0, 0); END IF;
     RETURN 0;
   END IF;
   v_now := @schema@.now_1();
@@ -126,17 +125,15 @@ DECLARE
     (SELECT array_agg(lock ORDER BY lock) FROM @schema@.leases WHERE agent = p_agent), '{}');
 BEGIN
   PERFORM @schema@.lock_1(v_locks);
-  IF p_is_repeat THEN
-    SELECT answer INTO v_answer FROM @schema@.sessions WHERE session = p_session AND request = p_request;
-    IF FOUND THEN RETURN v_answer; END IF;
-    v_answer := 0;
-  END IF;
+  SELECT answer INTO v_answer FROM @schema@.sessions WHERE session = p_session AND request = p_request;
+  IF FOUND THEN RETURN v_answer; END IF;
+  v_answer := 0;
   v_now := @schema@.now_1();
   FOR v_key IN SELECT key FROM @schema@.leases WHERE agent = p_agent AND lock = ANY (v_locks) LOOP
     v_ms := v_ms + @schema@.end_1(v_key, v_now);
     v_answer := v_answer + 1;
   END LOOP;
-  IF v_answer > 0 THEN
+  IF v_answer > 0 OR p_is_repeat THEN
     PERFORM @schema@.count_holds_1(p_session, p_request, v_answer, v_answer, v_ms);
   END IF;
   RETURN v_answer;

@@ -1,9 +1,9 @@
 //! The server ends, can't be reached, or has no connection left; processes die.
 
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
+use super::storm::storm;
 use super::*;
 use crate::error::Error;
 use crate::lease::{EventKind, HoldRequest, HoldTerms, OwnedKey};
@@ -40,40 +40,15 @@ fn a_killed_server_keeps_what_it_has_acknowledged_and_repeats_no_token() {
 
 #[test]
 fn one_at_a_time_holds_a_lease_also_while_the_server_is_killed_in_mid_storm() {
-    const TASKS: usize = 3;
     let Some(mut server) = TestServer::start(&[]) else { return };
     let (schema, folder) = (TestServer::new_schema(), tempfile::tempdir().unwrap());
     let url = server.url(&schema);
-    let inside: [AtomicU32; TASKS] = Default::default();
-    let newest: [AtomicI64; TASKS] = Default::default();
-    let (is_over, rounds) = (AtomicBool::new(false), AtomicU32::new(0));
-    std::thread::scope(|scope| {
-        for n in 0..6 {
-            let manager = open(&url, folder.path(), options(&n.to_string())).unwrap();
-            let (inside, newest, is_over, rounds) = (&inside, &newest, &is_over, &rounds);
-            scope.spawn(move || {
-                while !is_over.load(Ordering::SeqCst) {
-                    let task = (rounds.load(Ordering::SeqCst) as usize + n) % TASKS;
-                    let Acquisition::Acquired(lease) = acquire(&manager, &task.to_string()) else { continue };
-                    assert_eq!(inside[task].fetch_add(1, Ordering::SeqCst), 0);
-                    assert!(newest[task].swap(lease.fencing_token, Ordering::SeqCst) < lease.fencing_token);
-                    rounds.fetch_add(1, Ordering::SeqCst);
-                    inside[task].fetch_sub(1, Ordering::SeqCst);
-                    assert!(release(&manager, &task.to_string()));
-                }
-            });
-        }
+    storm(&url, folder.path(), |storm| {
         for _ in 0..3 {
-            let before = rounds.load(Ordering::SeqCst);
-            let deadline = Instant::now() + Duration::from_secs(20);
-            while rounds.load(Ordering::SeqCst) < before + 100 {
-                assert!(Instant::now() < deadline, "nobody gets on");
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            storm.last();
             server.kill();
             server.run();
         }
-        is_over.store(true, Ordering::SeqCst);
     });
     let manager = open(&url, folder.path(), options("afterwards")).unwrap();
     assert_eq!(manager.stats(soon()).unwrap().total_leases, 0);
@@ -110,8 +85,15 @@ fn failures_are_counted_once_the_server_is_back() {
     assert!(manager.renew(&t("t"), &t("PLAN"), impatient()).is_err());
     proxy.cut_off(false);
     drop(manager);
-    let totals = place.manager("b").totals(soon()).unwrap();
-    assert_eq!((totals.acquired, totals.acquire_errors, totals.renewal_errors), (1, 2, 1));
+    let b = place.manager("b");
+    let counted = || {
+        let totals = b.totals(soon()).unwrap();
+        (totals.acquired, totals.acquire_errors, totals.renewal_errors)
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while counted() != (1, 2, 1) {
+        assert!(Instant::now() < deadline, "{:?}", counted());
+    }
 }
 
 #[test]
@@ -135,7 +117,11 @@ fn what_this_process_holds_ends_for_it_no_later_than_for_the_server() {
 }
 
 /// Holds one lease; what is told when it is lost.
-fn hold(manager: &LeaseManager, task: &str, duration_ms: i64) -> (Arc<crate::lease::Hold>, Receiver<String>) {
+pub(super) fn hold(
+    manager: &LeaseManager,
+    task: &str,
+    duration_ms: i64,
+) -> (Arc<crate::lease::Hold>, Receiver<String>) {
     let (sender, loss) = channel();
     let request = HoldRequest {
         keys: vec![OwnedKey { task: t(task), phase: t("PLAN") }],
@@ -254,6 +240,7 @@ fn a_dead_process_s_lease_is_taken_over_at_once_on_its_machine_and_at_its_end_on
     acquired(&b, "1");
     let event = b.events_after(0, soon()).unwrap().pop().unwrap();
     assert_eq!((event.kind, event.agent_id), (EventKind::TakeOver, t("child")));
+    assert_eq!(b.totals(soon()).unwrap().takeovers_dead_holder, 1);
     // One that doesn't take from the dead waits for the end of the lease.
     assert!(matches!(acquire(&place.manager("c"), "2"), Acquisition::Held { .. }));
     // As another machine would see it: its boots have other ids.

@@ -1,10 +1,16 @@
 //! What only a server can do: lose answers, end, be somebody else.
 
+mod abandoned;
 mod encrypted;
 mod faults;
+mod full;
 mod lost;
 mod opening;
+mod partition;
 mod pooler;
+mod standby;
+mod storm;
+mod waiters;
 
 use std::path::Path;
 use std::sync::Arc;
