@@ -1,4 +1,4 @@
-//! SHA-256 as text.
+//! SHA-256 as text, and as a number.
 
 use sha2::{Digest, Sha256};
 
@@ -14,6 +14,14 @@ pub fn hex_digest(bytes: &[u8]) -> String {
     hex
 }
 
+/// The first 64 bits of the SHA-256 of some bytes.
+#[must_use]
+pub fn short_digest(bytes: &[u8]) -> i64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&Sha256::digest(bytes)[..8]);
+    i64::from_be_bytes(first)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -21,5 +29,6 @@ mod tests {
     #[test]
     fn the_digest_is_sha_256() {
         assert_eq!(hex_digest(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(short_digest(b"").to_be_bytes(), [0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14]);
     }
 }

@@ -21,6 +21,22 @@ pub enum Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
+    /// Runs `work`, with the fence that it has to check itself, if there is one.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn pass<T>(self, mut work: impl FnMut(Option<&Fence>) -> Result<T>) -> Result<T> {
+        let gate = match self {
+            Self::Open => return work(None),
+            Self::Fence(fence) => return work(Some(fence)),
+            Self::Gate(gate) => gate,
+        };
+        let mut answer = None;
+        gate(&mut || {
+            answer = Some(work(None)?);
+            Ok(())
+        })?;
+        answer.ok_or_else(|| Error::Defect("a gate that let nothing pass".to_owned()))
+    }
+
     /// The gate to pass through, for a store that can't check a fence by itself.
     pub(crate) fn as_gate(self) -> Result<Gate<'a>> {
         match self {

@@ -98,7 +98,7 @@ impl Text {
 
     /// Appends the string as `JSON.stringify` writes it, quotes included.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        write_json_string(&self.0, out);
+        write_json(&self.0, out);
     }
 
     fn utf16_units(&self) -> impl Iterator<Item = u16> + '_ {
@@ -144,7 +144,8 @@ fn leading_char(bytes: &[u8]) -> Option<char> {
     }
 }
 
-fn write_json_string(wtf8: &[u8], out: &mut Vec<u8>) {
+/// Appends a string, given as WTF-8, as `JSON.stringify` writes it.
+pub(crate) fn write_json(wtf8: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     let mut plain_from = 0;
     let mut at = 0;

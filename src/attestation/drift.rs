@@ -73,8 +73,7 @@ impl Drift {
         if baseline.hash.as_str() == Some(hash) {
             return Self { severity: Severity::None, details: None, persona_details };
         }
-        let details =
-            format!("Prompt hash changed from {} to {}", head(&baseline.hash, 8), head(&hash.into(), 8));
+        let details = drift_details(&baseline.hash, &hash.into());
         Self { severity: Severity::of_drift_in(&spec.phase), details: Some(details), persona_details }
     }
 
@@ -83,6 +82,11 @@ impl Drift {
     pub fn is_drift(&self) -> bool {
         self.severity != Severity::None
     }
+}
+
+/// Both hashes, by their first 8 digits.
+pub(super) fn drift_details(before: &Text, now: &Text) -> String {
+    format!("Prompt hash changed from {} to {}", head(before, 8), head(now, 8))
 }
 
 fn persona_drift(spec: &PromptSpec, baseline: &Baseline) -> Option<String> {

@@ -7,7 +7,7 @@ use super::drift::Drift;
 use super::spec::PromptSpec;
 use crate::journal::{Summary, TaskIndex};
 use crate::json;
-use crate::text::Text;
+use crate::text::{Text, write_json};
 
 /// How often prompts have drifted.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -43,37 +43,78 @@ pub fn write_record(
     drift: &Drift,
     timestamp: &str,
 ) {
-    out.extend_from_slice(b"{\"attestation_id\":\"");
-    let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
-    out.extend_from_slice(uuid::Uuid::new_v4().hyphenated().encode_lower(&mut id).as_bytes());
-    out.extend_from_slice(b"\",\"task_id\":");
-    spec.task_id.write_json(out);
-    field(out, "phase", Some(&spec.phase));
-    out.extend_from_slice(b",\"prompt_hash\":\"");
-    out.extend_from_slice(hash.as_bytes());
-    out.push(b'"');
-    field(out, "baseline_hash", baseline.map(|baseline| &baseline.hash));
-    out.extend_from_slice(b",\"drift_detected\":");
-    boolean(out, drift.is_drift());
-    field(out, "drift_details", drift.details.as_deref().map(Text::from).as_ref());
-    field(out, "timestamp", Some(&timestamp.into()));
-    field(out, "persona_hash", spec.persona_hash.text());
-    field(out, "persona_summary", spec.persona_summary.text());
-    out.extend_from_slice(b",\"persona_drift\":");
-    boolean(out, drift.persona_details.is_some());
-    field(out, "agent_type", spec.agent_type.text());
-    field(out, "prompt_version", spec.model_version.text());
-    field(out, "severity", Some(&drift.severity.as_str().into()));
-    let version = baseline.map_or(1, |baseline| baseline.version);
-    out.extend_from_slice(format!(",\"baseline_version\":{version}}}\n").as_bytes());
+    let fields = Fields {
+        id: uuid::Uuid::new_v4(),
+        task_id: spec.task_id.as_wtf8(),
+        phase: spec.phase.as_wtf8(),
+        prompt_hash: hash.as_bytes(),
+        baseline_hash: baseline.map(|baseline| baseline.hash.as_wtf8()),
+        drift_details: drift.details.as_deref(),
+        timestamp,
+        persona_hash: spec.persona_hash.text().map(Text::as_wtf8),
+        persona_summary: spec.persona_summary.text().map(Text::as_wtf8),
+        has_other_persona: drift.persona_details.is_some(),
+        agent_type: spec.agent_type.text().map(Text::as_wtf8),
+        model_version: spec.model_version.text().map(Text::as_wtf8),
+        severity: drift.severity.as_str().as_bytes(),
+        baseline_version: baseline.map_or(1, |baseline| baseline.version),
+    };
+    fields.write(out);
+    out.push(b'\n');
 }
 
-fn field(out: &mut Vec<u8>, name: &str, value: Option<&Text>) {
-    if let Some(value) = value {
+/// What is in a record; texts as WTF-8.
+pub(super) struct Fields<'a> {
+    pub(super) id: uuid::Uuid,
+    pub(super) task_id: &'a [u8],
+    pub(super) phase: &'a [u8],
+    pub(super) prompt_hash: &'a [u8],
+    /// None at the first attestation.
+    pub(super) baseline_hash: Option<&'a [u8]>,
+    /// None without drift.
+    pub(super) drift_details: Option<&'a str>,
+    pub(super) timestamp: &'a str,
+    pub(super) persona_hash: Option<&'a [u8]>,
+    pub(super) persona_summary: Option<&'a [u8]>,
+    pub(super) has_other_persona: bool,
+    pub(super) agent_type: Option<&'a [u8]>,
+    pub(super) model_version: Option<&'a [u8]>,
+    pub(super) severity: &'a [u8],
+    pub(super) baseline_version: u64,
+}
+
+impl Fields<'_> {
+    /// Appends the record, without a line end.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"attestation_id\":\"");
+        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+        out.extend_from_slice(self.id.hyphenated().encode_lower(&mut id).as_bytes());
+        out.extend_from_slice(b"\",\"task_id\":");
+        write_json(self.task_id, out);
+        field(out, "phase", Some(self.phase));
+        field(out, "prompt_hash", Some(self.prompt_hash));
+        field(out, "baseline_hash", self.baseline_hash);
+        out.extend_from_slice(b",\"drift_detected\":");
+        boolean(out, self.drift_details.is_some());
+        field(out, "drift_details", self.drift_details.map(str::as_bytes));
+        field(out, "timestamp", Some(self.timestamp.as_bytes()));
+        field(out, "persona_hash", self.persona_hash);
+        field(out, "persona_summary", self.persona_summary);
+        out.extend_from_slice(b",\"persona_drift\":");
+        boolean(out, self.has_other_persona);
+        field(out, "agent_type", self.agent_type);
+        field(out, "prompt_version", self.model_version);
+        field(out, "severity", Some(self.severity));
+        out.extend_from_slice(format!(",\"baseline_version\":{}}}", self.baseline_version).as_bytes());
+    }
+}
+
+fn field(out: &mut Vec<u8>, name: &str, wtf8: Option<&[u8]>) {
+    if let Some(wtf8) = wtf8 {
         out.extend_from_slice(b",\"");
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\":");
-        value.write_json(out);
+        write_json(wtf8, out);
     }
 }
 

@@ -88,6 +88,11 @@ pub trait AttestationStore: Send + Sync {
         matches!(self.location(), Location::Server(_))
     }
 
+    /// How many attestations it does well in one call.
+    fn largest_batch(&self) -> usize {
+        usize::MAX
+    }
+
     /// Makes the place that baselines and records are to be in, where it is absent.
     fn initialize(&self, durability: Durability, patience: Patience) -> Result<()>;
 

@@ -57,6 +57,32 @@ pub fn write_entry(
     entry_hash
 }
 
+/// What of an entry's line stands behind its hashes, for whoever makes the line where the hashes are known.
+#[cfg(feature = "postgres")]
+pub(super) struct Parts {
+    /// The transition, from `,"task_id"` on.
+    pub(super) core: Vec<u8>,
+    /// The persona's hash, as a JSON string, if there is one.
+    pub(super) persona: Option<Vec<u8>>,
+    /// What follows it, if anything does.
+    pub(super) details: Vec<u8>,
+}
+
+#[cfg(feature = "postgres")]
+impl Parts {
+    pub(super) fn of(transition: &Transition) -> Self {
+        let (mut core, mut details) = (Vec::new(), Vec::new());
+        write_core(&mut core, transition);
+        write_details(&mut details, transition);
+        let persona = transition.persona_hash.as_ref().map(|hash| {
+            let mut json = Vec::new();
+            hash.write_json(&mut json);
+            json
+        });
+        Self { core, persona, details }
+    }
+}
+
 struct Head<'a> {
     id: &'a Text,
     timestamp: &'a Text,
@@ -236,6 +262,11 @@ impl<'a> StoredEntry<'a> {
         out.push(b'}');
         Some(hex_digest(&out))
     }
+}
+
+/// The entry in a line, if it is one of this task.
+pub(super) fn of_task<'a>(line: &'a [u8], task: &Text) -> Option<StoredEntry<'a>> {
+    StoredEntry::from_line(line).filter(|entry| entry.task().is_some_and(|id| *id == *task.as_wtf8()))
 }
 
 /// Writes a string as `JSON.stringify` would. Without an escape it is written so already.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::entry::{GENESIS, StoredEntry, Transition, write_entry};
-use super::store::{LedgerStats, LedgerStore, count_appends};
+use super::entry::{GENESIS, StoredEntry, Transition, of_task, write_entry};
+use super::store::{LedgerStats, LedgerStore, count_appends, last_hash_of};
 use super::verify::{Verification, verify};
 use crate::clock::{Clock, iso_timestamp};
 use crate::durability::Durability;
@@ -176,7 +176,7 @@ impl LedgerStore for FileLedger {
         let (summary, file) = files.history.catch_up_within(patience)?;
         let Some(file) = file else { return Ok(Vec::new()) };
         let mut lines = summary.tasks.read(file, task.as_wtf8()).context("read", &self.path)?;
-        lines.retain(|line| is_of(line, task).is_some());
+        lines.retain(|line| of_task(line, task).is_some());
         Ok(lines)
     }
 
@@ -184,7 +184,7 @@ impl LedgerStore for FileLedger {
         let mut files = self.files(patience)?;
         let (summary, file) = files.history.catch_up_within(patience)?;
         let Some(file) = file else { return Ok(None) };
-        let phase = |line: &[u8]| is_of(line, task).and_then(|entry| entry.to_phase());
+        let phase = |line: &[u8]| of_task(line, task).and_then(|entry| entry.to_phase());
         summary.tasks.find_newest(file, task.as_wtf8(), phase).context("read", &self.path)
     }
 
@@ -192,22 +192,15 @@ impl LedgerStore for FileLedger {
         let mut files = self.files(patience)?;
         let (summary, _) = files.history.catch_up_within(patience)?;
         let last = StoredEntry::from_line(&summary.last);
-        let last_hash = last.as_ref().and_then(StoredEntry::entry_hash);
         Ok(LedgerStats {
             total_entries: summary.entries,
             unique_tasks: summary.tasks.task_count() as u64,
             oldest_entry: summary.oldest.clone(),
             newest_entry: last.as_ref().and_then(StoredEntry::timestamp),
-            last_hash: last_hash
-                .and_then(|hash| Text::from_wtf8(hash.into_owned()))
-                .unwrap_or_else(|| GENESIS.into()),
+            last_hash: last_hash_of(last.as_ref()),
             damaged_lines: summary.damaged_lines,
         })
     }
-}
-
-fn is_of<'a>(line: &'a [u8], task: &Text) -> Option<StoredEntry<'a>> {
-    StoredEntry::from_line(line).filter(|entry| entry.task().is_some_and(|id| *id == *task.as_wtf8()))
 }
 
 /// The hash of the last entry that can be read in the first `size` bytes.

@@ -1,6 +1,6 @@
 //! A ledger, wherever it is kept.
 
-use super::entry::{GENESIS, Transition};
+use super::entry::{GENESIS, StoredEntry, Transition};
 use super::verify::Verification;
 use crate::durability::Durability;
 use crate::error::{Error, Result};
@@ -54,6 +54,11 @@ pub trait LedgerStore: Send + Sync {
         matches!(self.location(), Location::Server(_))
     }
 
+    /// How many appends it does well in one call.
+    fn largest_batch(&self) -> usize {
+        usize::MAX
+    }
+
     /// Makes the place that the ledger is to be in, where it is absent.
     fn initialize(&self, durability: Durability, patience: Patience) -> Result<()>;
 
@@ -92,6 +97,12 @@ pub trait LedgerStore: Send + Sync {
 
     /// What is in the ledger.
     fn stats(&self, patience: Patience) -> Result<LedgerStats>;
+}
+
+/// What the entry after this one is chained to.
+pub(super) fn last_hash_of(entry: Option<&StoredEntry<'_>>) -> Text {
+    let hash = entry.and_then(StoredEntry::entry_hash);
+    hash.and_then(|hash| Text::from_wtf8(hash.into_owned())).unwrap_or_else(|| GENESIS.into())
 }
 
 /// Counts what became of so many transitions.

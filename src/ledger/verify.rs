@@ -31,19 +31,16 @@ impl Verification {
 
 /// Checks the entries in the first `size` bytes of a ledger.
 pub fn verify(file: &File, size: u64) -> io::Result<Verification> {
-    let mut check = Check { found: Verification::default(), line: 0, expected: GENESIS.as_bytes().to_vec() };
+    let mut check = Check::new();
     let end = for_each_line(file, 0, size, |_, line| check.add(line))?;
     let mut last = vec![0; usize::try_from(size - end).unwrap_or(usize::MAX)];
     read_exact_at(file, &mut last, end)?;
     check.add(&last);
-    let mut found = check.found;
-    if found.unreadable_line.is_some() {
-        found = Verification { unreadable_line: found.unreadable_line, ..Verification::default() };
-    }
-    Ok(found)
+    Ok(check.finish())
 }
 
-struct Check {
+/// A check that is given the lines one after the other.
+pub(super) struct Check {
     found: Verification,
     line: u64,
     /// The `previous_hash` that the next entry must have.
@@ -51,7 +48,18 @@ struct Check {
 }
 
 impl Check {
-    fn add(&mut self, line: &[u8]) {
+    pub(super) fn new() -> Self {
+        Self { found: Verification::default(), line: 0, expected: GENESIS.as_bytes().to_vec() }
+    }
+
+    pub(super) fn finish(self) -> Verification {
+        match self.found.unreadable_line {
+            None => self.found,
+            line => Verification { unreadable_line: line, ..Verification::default() },
+        }
+    }
+
+    pub(super) fn add(&mut self, line: &[u8]) {
         self.line += 1;
         if line.trim_ascii().is_empty() || self.found.unreadable_line.is_some() {
             return;

@@ -93,7 +93,8 @@ impl Ledger {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
             let store: Arc<dyn LedgerStore> = FileLedger::shared(workspace, &clock);
             let worker = Arc::clone(&store);
-            Self { store, lane: Lane::new(usize::MAX, move |jobs| run(&*worker, jobs)) }
+            let lane = Lane::new(store.largest_batch(), move |jobs| run(&*worker, jobs));
+            Self { store, lane }
         })
     }
 }

@@ -9,16 +9,25 @@ mod failure;
 mod pool;
 #[cfg(test)]
 #[cfg(unix)]
+pub(crate) mod pooler;
+#[cfg(test)]
+#[cfg(unix)]
 pub(crate) mod proxy;
+pub(crate) mod rows;
 mod schema;
+mod server;
 mod session;
 #[cfg(test)]
 #[cfg(unix)]
 pub(crate) mod testing;
+#[cfg(test)]
+#[cfg(unix)]
+mod tests;
 mod tls;
 
 pub(crate) use address::Address;
 pub(crate) use failure::Failure;
 pub(crate) use pool::{Attempt, Pool};
-pub(crate) use schema::{Upgrade, quoted, upgrade, version};
+pub(crate) use schema::{COMMON, Upgrade, quoted, upgrade, version};
+pub(crate) use server::Server;
 pub(crate) use session::{Parameter, Session};

@@ -7,6 +7,9 @@ use tokio_postgres::types::Type;
 use super::failure::Failure;
 use super::session::Session;
 
+/// What the functions of all stores use; to be the first of a part's SQL.
+pub(crate) const COMMON: &str = include_str!("sql/common.sql");
+
 /// What a store needs in the schema.
 pub(crate) struct Upgrade<'a> {
     /// Names the part of the schema that is this store's.
@@ -59,7 +62,12 @@ pub(crate) fn upgrade(
            ON CONFLICT (part) DO UPDATE SET version = greatest(v.version, excluded.version);
          COMMIT;"
     );
-    session.batch(&(batch + &noted), deadline)
+    let made = session.batch(&(batch + &noted), deadline);
+    if made.is_err() {
+        // Or whoever has the connection next would be told that the transaction has failed.
+        let _ = session.batch("ROLLBACK", deadline);
+    }
+    made
 }
 
 /// The version of a part of the schema; 0 where there is none. Makes nothing.

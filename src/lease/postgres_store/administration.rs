@@ -94,7 +94,7 @@ pub(super) fn fenced(
 const ROLLBACK: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// `None` if the fence's lease is the one in the row; else which one that is.
-fn newest(row: &Row, fence: &Fence) -> Result<Option<String>, Failure> {
+pub(super) fn newest(row: &Row, fence: &Fence) -> Result<Option<String>, Failure> {
     let (id, token) = (value::<Uuid>(row, "r_lease_id")?.to_string(), value::<i64>(row, "r_token")?);
     if id == fence.lease_id && token == fence.token {
         return Ok(None);
@@ -102,7 +102,7 @@ fn newest(row: &Row, fence: &Fence) -> Result<Option<String>, Failure> {
     Ok(Some(format!("{} has it now, by lease {id}, token {token}", text(row, "r_agent")?)))
 }
 
-fn refused(fence: &Fence, newer: String) -> Error {
+pub(super) fn refused(fence: &Fence, newer: String) -> Error {
     let (task, phase) = (fence.key.task.clone(), fence.key.phase.clone());
     Error::Fenced { task, phase, lease_id: fence.lease_id.clone(), newer }
 }

@@ -2,19 +2,20 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::digest::short_digest;
 use crate::lease::claim::OwnedKey;
 use crate::lease::model::LeaseKey;
 
 /// A key's digest, which has one length whatever the key's is, and the number under which the key is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct KeyId {
-    pub(super) digest: [u8; 32],
+pub(crate) struct KeyId {
+    pub(crate) digest: [u8; 32],
     pub(super) lock: i64,
 }
 
 impl KeyId {
     /// Those of two schemas in one database have different locks.
-    pub(super) fn of(key: LeaseKey<'_>, schema: &str) -> Self {
+    pub(crate) fn of(key: LeaseKey<'_>, schema: &str) -> Self {
         let (task, phase) = (key.task.as_wtf8(), key.phase.as_wtf8());
         let mut hasher = Sha256::new();
         // With the length, or ("ab", "c") would be ("a", "bc").
@@ -22,7 +23,9 @@ impl KeyId {
         hasher.update(task);
         hasher.update(phase);
         let digest: [u8; 32] = hasher.finalize().into();
-        let lock = first(&digest) ^ first(&Sha256::digest(schema).into());
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest[..8]);
+        let lock = i64::from_be_bytes(first) ^ short_digest(schema.as_bytes());
         Self { digest, lock }
     }
 
@@ -37,12 +40,6 @@ pub(super) fn locks<'a>(keys: impl IntoIterator<Item = &'a KeyId>) -> Vec<i64> {
     locks.sort_unstable();
     locks.dedup();
     locks
-}
-
-fn first(digest: &[u8; 32]) -> i64 {
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&digest[..8]);
-    i64::from_be_bytes(bytes)
 }
 
 #[cfg(test)]

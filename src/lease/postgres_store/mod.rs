@@ -6,6 +6,7 @@
 mod administration;
 mod book;
 mod claims;
+mod fence;
 mod figures;
 mod keys;
 mod listening;
@@ -26,7 +27,8 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use self::claims::Request;
-use self::keys::KeyId;
+pub(crate) use self::fence::FenceParameters;
+pub(crate) use self::keys::KeyId;
 use self::rows::{only, text, time_ms, value};
 use self::server::Server;
 use self::tally::Count;

@@ -1,11 +1,9 @@
 //! What the stores of this process share that keep their leases in the same place.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
-
-use tokio_postgres::Row;
+use std::time::Instant;
 
 use super::book::Book;
 use super::tally::Tally;
@@ -15,15 +13,14 @@ use crate::digest::hex_digest;
 use crate::error::{Error, Result};
 use crate::lease::patience::{Patience, Wait};
 use crate::lease::presence::Presence;
-use crate::postgres::{
-    Address, Attempt, Failure, Parameter, Pool, Session, Upgrade, quoted, upgrade, version,
-};
+use crate::postgres::{self, Attempt, COMMON, Failure, Upgrade};
 use crate::shared::Shared;
 
 const UPGRADE: Upgrade<'static> = Upgrade {
     part: "leases",
     version: 1,
     sql: &[
+        COMMON,
         include_str!("sql/tables.sql"),
         include_str!("sql/common.sql"),
         include_str!("sql/changes.sql"),
@@ -33,88 +30,64 @@ const UPGRADE: Upgrade<'static> = Upgrade {
 };
 
 pub(super) struct Server {
-    pub(super) pool: Pool,
+    /// What is shared with the other stores of the schema.
+    database: Arc<postgres::Server>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) book: Book,
     pub(super) room: Arc<WaitingRoom>,
     pub(super) tally: Tally,
-    /// Whether the schema is known to be there.
-    is_ready: AtomicBool,
     /// When a call failed last because no answer came.
     silent_at: Mutex<Option<Instant>>,
     presence: Mutex<Weak<Presence>>,
     /// In whose folder processes announce themselves.
     beside: PathBuf,
-    schema: String,
 }
 
 static SERVERS: Shared<Server> = Shared::new();
 
+impl Deref for Server {
+    type Target = postgres::Server;
+
+    fn deref(&self) -> &postgres::Server {
+        &self.database
+    }
+}
+
 impl Server {
     /// Checks the URL; connects to nothing.
     pub(super) fn open(url: &str, beside: &Path, clock: &Arc<dyn Clock>) -> Result<Arc<Self>> {
-        let address = Address::parse(url)?;
+        let database = postgres::Server::at(url, &UPGRADE)?;
         let name = hex_digest(format!("{url}\0{}", beside.display()).as_bytes());
-        let server = SERVERS.try_get(Path::new(&name), || {
-            let schema = quoted(&address.schema);
-            let room = WaitingRoom::new();
-            Ok::<_, Error>(Self {
-                pool: Pool::new(address)?,
-                clock: Arc::clone(clock),
-                book: Book::default(),
-                room,
-                tally: Tally::new(),
-                is_ready: AtomicBool::new(false),
-                silent_at: Mutex::default(),
-                presence: Mutex::default(),
-                beside: beside.to_owned(),
-                schema,
-            })
-        })?;
-        // Each store looks for itself: somebody may have dropped the schema since.
-        server.is_ready.store(false, Ordering::Release);
-        Ok(server)
+        Ok(SERVERS.get(Path::new(&name), || Self {
+            database,
+            clock: Arc::clone(clock),
+            book: Book::default(),
+            room: WaitingRoom::new(),
+            tally: Tally::new(),
+            silent_at: Mutex::default(),
+            presence: Mutex::default(),
+            beside: beside.to_owned(),
+        }))
     }
 
     /// The server of this process that is in use and has this address, as it is shown.
     pub(super) fn in_use_at(address: &str) -> Option<Arc<Self>> {
-        SERVERS.find(|server| server.pool.address().to_string() == address)
+        SERVERS.find(|server| server.address().to_string() == address)
     }
 
     /// Whether the schema was there when it was last needed.
     pub(super) fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Acquire)
+        self.database.is_ready(&UPGRADE)
     }
 
     /// Whether somebody has made the schema; makes none.
     pub(super) fn is_made(&self, deadline: Instant) -> Result<bool> {
-        self.pool.repeat(
-            || deadline,
-            || Ok(()),
-            |attempt| Ok(version(attempt.session, self.schema(), UPGRADE.part, attempt.deadline)? > 0),
-        )
-    }
-
-    /// Makes or upgrades the schema, unless it is known to be there.
-    pub(super) fn make_ready(
-        &self,
-        deadline: impl Fn() -> Instant,
-        check: impl Fn() -> Result<()>,
-    ) -> Result<()> {
-        if self.is_ready() {
-            return Ok(());
-        }
-        let schema = self.schema();
-        self.pool.repeat(deadline, check, |attempt| {
-            upgrade(attempt.session, schema, &UPGRADE, attempt.deadline)
-        })?;
-        self.is_ready.store(true, Ordering::Release);
-        Ok(())
+        self.database.is_made(&UPGRADE, deadline)
     }
 
     /// The schema's name, as it is part of a key's lock.
     pub(super) fn schema(&self) -> &str {
-        &self.pool.address().schema
+        &self.address().schema
     }
 
     /// Announces this process to the others of the machine, unless it is announced.
@@ -145,15 +118,7 @@ impl Server {
             Patience::Until(deadline) => deadline,
             Patience::Now => Instant::now(),
         };
-        // What has no time left must not be sent: nobody would wait for what it does.
-        if deadline() <= Instant::now() {
-            wait.check_open()?;
-            let failure = Failure::Busy("the calls before it took all of its time".to_owned());
-            return Err(failure.at(self.pool.address(), Duration::ZERO));
-        }
-        let answer = self
-            .make_ready(deadline, || wait.check_open())
-            .and_then(|()| self.pool.repeat(deadline, || wait.check_open(), attempt));
+        let answer = self.repeat(&UPGRADE, deadline, || wait.check_open(), attempt);
         if matches!(answer, Err(Error::ServerUnreachable { .. })) {
             *self.silent_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
@@ -163,29 +128,5 @@ impl Server {
     /// Whether a call has failed since then because no answer came.
     pub(super) fn is_silent_since(&self, moment: Instant) -> bool {
         self.silent_at.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|silent| silent > moment)
-    }
-
-    /// Calls a function of the schema.
-    pub(super) fn function(
-        &self,
-        session: &mut Session,
-        name: &str,
-        parameters: &[Parameter<'_>],
-        deadline: Instant,
-    ) -> Result<Vec<Row>, Failure> {
-        let numbers: Vec<String> = (1..=parameters.len()).map(|number| format!("${number}")).collect();
-        let sql = format!("SELECT * FROM {}.{name}({})", self.schema, numbers.join(","));
-        session.query(&sql, parameters, deadline)
-    }
-
-    /// Runs a statement in which `@schema@` stands for the schema.
-    pub(super) fn statement(
-        &self,
-        session: &mut Session,
-        sql: &str,
-        parameters: &[Parameter<'_>],
-        deadline: Instant,
-    ) -> Result<Vec<Row>, Failure> {
-        session.query(&sql.replace("@schema@", &self.schema), parameters, deadline)
     }
 }

@@ -66,9 +66,10 @@ impl<'s> Place<'s> {
 
 fn open(url: &str, folder: &Path, options: LeaseOptions) -> Result<LeaseManager> {
     let store = PostgresLeaseStore::open(url, &folder.join("state/postgres/leases"), &clock())?;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    store.server.make_ready(|| deadline, || Ok(()))?;
-    LeaseManager::with_store(Arc::new(store), clock(), options)
+    let manager = LeaseManager::with_store(Arc::new(store), clock(), options)?;
+    // The first call makes the schema.
+    manager.latest_event(Patience::lasting(Duration::from_secs(10)))?;
+    Ok(manager)
 }
 
 fn clock() -> Arc<dyn Clock> {

@@ -66,15 +66,20 @@ fn many_who_open_an_empty_database_at_once_find_one_schema() {
 fn a_schema_of_a_later_version_is_used_as_it_is_and_an_older_one_upgraded() {
     let Some(server) = TestServer::shared() else { return };
     let place = Place::on(server);
-    acquired(&place.manager("a"), "1");
+    // Each as another process, which looks anew.
+    let manager = |agent: &str| {
+        let url = format!("{}&application_name={agent}", server.url(&place.schema));
+        place.manager_at(&url, options(agent)).unwrap()
+    };
+    acquired(&manager("a"), "1");
     let schema = quoted(&place.schema);
     server.execute(&format!("UPDATE {schema}.versions SET version = 1000"));
     server.execute(&format!("ALTER TABLE {schema}.leases ADD COLUMN later text"));
-    acquired(&place.manager("b"), "2");
+    acquired(&manager("b"), "2");
     assert_eq!(place.number("SELECT version FROM @.versions"), 1000);
     server.execute(&format!("UPDATE {schema}.versions SET version = 0"));
     server.execute(&format!("DROP FUNCTION {schema}.sweep_1()"));
-    acquired(&place.manager("c"), "3");
+    acquired(&manager("c"), "3");
     assert_eq!(place.number("SELECT @.sweep_1()"), 0);
     assert_eq!(place.number("SELECT count(*) FROM @.leases"), 3);
 }
