@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use driftlock::attestation::store::Prepared;
-use driftlock::attestation::{
-    Attestation, AttestationStore, BaselineUpdate, FileAttestations, PromptSpec, Severity,
-};
+use driftlock::attestation::{Attestation, AttestationStore, BaselineUpdate, FileAttestations, PromptSpec};
 use driftlock::clock::ManualClock;
 use driftlock::durability::Durability;
 use driftlock::log;
@@ -74,43 +72,13 @@ fn replace_in(path: &Path, from: &str, to: &str) {
 }
 
 #[test]
-fn the_first_prompt_is_the_baseline_and_another_is_drift() {
-    let workspace = Workspace::new();
-    let store = workspace.store();
-    let first = attest(&store, "a", "1");
-    assert!(first.baseline_hash.is_none() && !first.drift.is_drift());
-    assert!(!attest(&store, "a", "1").drift.is_drift());
-    let other = attest(&store, "a", "2");
-    assert_eq!(other.drift.severity, Severity::High);
-    assert_eq!(other.baseline_hash, Some(first.current_hash.into()));
-    assert_eq!(store.history(&"a".into(), Patience::Now).unwrap().len(), 3);
-    let stats = store.stats(Patience::Now).unwrap();
-    assert_eq!((stats.total_attestations, stats.drift_detections), (3, 1));
-}
-
-#[test]
-fn of_prompts_attested_together_only_one_is_the_first() {
+fn prompts_attested_together_are_a_line_each_and_a_baseline_for_each_task() {
     let workspace = Workspace::new();
     let store = workspace.store();
     let prompts = [prompt("a", "1"), prompt("a", "2"), prompt("b", "1"), prompt("a", "1")];
-    let answers = store.attest(&prompts.each_ref(), Durability::Process, Patience::Now).unwrap();
-    let drifts: Vec<bool> = answers.iter().map(|answer| answer.drift.is_drift()).collect();
-    assert_eq!(drifts, [false, true, false, false]);
-    assert_eq!(answers.iter().filter(|answer| answer.baseline_hash.is_none()).count(), 2);
+    store.attest(&prompts.each_ref(), Durability::Process, Patience::Now).unwrap();
     assert_eq!(workspace.baselines().as_object().unwrap().len(), 2);
     assert_eq!(workspace.read("prompt_attestations.jsonl").lines().count(), 4);
-}
-
-#[test]
-fn two_stores_of_one_workspace_share_their_baselines() {
-    let workspace = Workspace::new();
-    let (one, two) = (workspace.store(), workspace.store());
-    for number in 0..20 {
-        let (first, second) = if number % 2 == 0 { (&one, &two) } else { (&two, &one) };
-        assert!(attest(first, &format!("t{number}"), "x").baseline_hash.is_none());
-        assert!(attest(second, &format!("t{number}"), "y").drift.is_drift());
-    }
-    assert_eq!(workspace.baselines().as_object().unwrap().len(), 20);
 }
 
 #[test]

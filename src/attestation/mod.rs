@@ -14,6 +14,8 @@ pub mod record;
 pub mod salvage;
 pub mod spec;
 pub mod store;
+#[cfg(test)]
+mod tests;
 pub mod watermark;
 
 pub use drift::{Drift, Severity};

@@ -276,33 +276,6 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_chained_across_instances() {
-        let (folder, one) = store();
-        let two = FileLedger::new(folder.path(), Arc::new(ManualClock::new(0)));
-        for number in 0..10 {
-            append(&one, "a", &format!("P{number}"));
-            append(&two, "b", &format!("P{number}"));
-        }
-        let found = one.verify(Patience::Now).unwrap();
-        assert!(found.is_valid(), "{found:?}");
-        assert_eq!(found.entries_checked, 20);
-        assert_eq!(one.current_phase(&"b".into(), Patience::Now).unwrap(), Some("P9".into()));
-        assert_eq!(two.history(&"a".into(), Patience::Now).unwrap().len(), 10);
-    }
-
-    #[test]
-    fn a_batch_is_one_chain() {
-        let (_folder, store) = store();
-        let steps = [step("a", "1"), step("a", "2"), step("b", "1")];
-        let lines = store
-            .append(&steps.each_ref(), Durability::PowerCut, Patience::lasting(Duration::from_secs(10)))
-            .unwrap();
-        assert_eq!(lines.len(), 3);
-        assert_eq!(std::fs::read_to_string(&store.path).unwrap(), lines.join("\n") + "\n");
-        assert!(store.verify(Patience::Now).unwrap().is_valid());
-    }
-
-    #[test]
     fn the_chain_goes_on_after_a_torn_line_and_after_garbage() {
         let (_folder, store) = store();
         append(&store, "a", "1");
@@ -317,26 +290,5 @@ mod tests {
         std::fs::write(&store.path, content.replace("garbage\n", "")).unwrap();
         assert!(store.verify(Patience::Now).unwrap().is_valid());
         assert_eq!(store.stats(Patience::Now).unwrap().total_entries, 3);
-    }
-
-    #[test]
-    fn an_empty_ledger_is_valid_and_has_no_history() {
-        let (_folder, store) = store();
-        assert!(!store.exists(Patience::Now).unwrap());
-        assert_eq!(store.verify(Patience::Now).unwrap(), Verification::default());
-        assert_eq!(store.current_phase(&"a".into(), Patience::Now).unwrap(), None);
-        let stats = store.stats(Patience::Now).unwrap();
-        assert_eq!((stats.total_entries, stats.last_hash), (0, GENESIS.into()));
-    }
-
-    #[test]
-    fn statistics_count_entries_and_tasks() {
-        let (_folder, store) = store();
-        append(&store, "a", "1");
-        append(&store, "b", "1");
-        append(&store, "a", "2");
-        let stats = store.stats(Patience::Now).unwrap();
-        assert_eq!((stats.total_entries, stats.unique_tasks, stats.damaged_lines), (3, 2, 0));
-        assert_eq!(stats.oldest_entry, Some("2026-01-01T00:00:00.000Z".into()));
     }
 }

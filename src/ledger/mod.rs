@@ -9,6 +9,8 @@ pub mod file_store;
 #[cfg(feature = "postgres")]
 mod postgres_store;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod verify;
 
 pub use entry::Transition;

@@ -201,6 +201,35 @@ impl Drop for TestServer {
     }
 }
 
+/// A schema of the server that tests share.
+pub(crate) struct TestSchema {
+    server: &'static TestServer,
+    name: String,
+}
+
+impl TestSchema {
+    /// One that nobody else uses; `None` where PostgreSQL isn't installed.
+    pub(crate) fn new() -> Option<Self> {
+        Some(Self { server: TestServer::shared()?, name: TestServer::new_schema() })
+    }
+
+    /// A URL that leads there, by connections of its own.
+    pub(crate) fn url(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        format!("{}&application_name=driftlock{number}", self.server.url(&self.name))
+    }
+
+    /// From now on it is this time there, in milliseconds since the Unix epoch.
+    pub(crate) fn stop_clock(&self, ms: i64) {
+        self.server.execute(&format!(
+            "CREATE OR REPLACE FUNCTION {}.now_1() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+               'SELECT to_timestamp({ms} / 1000.0)'",
+            super::quoted(&self.name)
+        ));
+    }
+}
+
 /// The server, or something between, at a port of this machine.
 pub(crate) fn url_at(port: u16, schema: &str) -> String {
     format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/postgres?schema={schema}")

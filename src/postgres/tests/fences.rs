@@ -59,21 +59,6 @@ fn only_the_newest_lease_s_fence_lets_records_pass() {
     assert_eq!(attestations.stats(soon()).unwrap().total_attestations, 2);
 }
 
-#[test]
-fn a_closed_gate_keeps_everything_out() {
-    let Some(server) = TestServer::shared() else { return };
-    let place = Place::on(server);
-    let (ledger, attestations) = (ledger(&place.url()), attestations(&place.url()));
-    let closed = Guard::Gate(&|_| Err(Error::Closed));
-    ledger.append_through(closed, &[&step("t", "1")], Durability::Process, soon()).unwrap_err();
-    attestations.attest_through(closed, &[&prompt("t", "1")], Durability::Process, soon()).unwrap_err();
-    assert!(!ledger.exists(soon()).unwrap());
-    assert_eq!(attestations.stats(soon()).unwrap().total_attestations, 0);
-    let open = Guard::Gate(&crate::gate::open);
-    ledger.append_through(open, &[&step("t", "1")], Durability::Process, soon()).unwrap();
-    assert!(ledger.exists(soon()).unwrap());
-}
-
 /// Has the lease of a fence released by whatever inserts a row, in the same transaction.
 fn release_with(place: &Place<'_>, table: &str) {
     let schema = quoted(&place.schema);
