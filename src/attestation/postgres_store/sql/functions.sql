@@ -31,6 +31,7 @@ DECLARE
   v_is_first boolean[] := array_fill(false, ARRAY[v_prompts]);
   v_versions bigint[] := array_fill(1::bigint, ARRAY[v_prompts]);
   v_drifted_from bytea[] := array_fill(NULL::bytea, ARRAY[v_prompts]);
+  v_severities bytea[] := array_fill('none'::bytea, ARRAY[v_prompts]);
   v_persona_before bytea[] := array_fill(NULL::bytea, ARRAY[v_prompts]);
   i int;
   v_recorded bigint;
@@ -64,6 +65,7 @@ BEGIN
     v_versions[i] := v_baseline.version;
     IF v_baseline.hash <> p_hashes[i] THEN
       v_drifted_from[i] := v_baseline.hash;
+      v_severities[i] := p_severities[i];
     END IF;
     -- Null where one of them is null.
     IF p_persona_hashes[i] <> '' AND v_baseline.persona_hash <> p_persona_hashes[i] THEN
@@ -71,12 +73,13 @@ BEGIN
     END IF;
   END LOOP;
 
+  -- `unnest`, of which few rows are expected: for `generate_series` a plan would be made each time.
   INSERT INTO @schema@.attestations (id, at, task_key, baseline_version, is_first, task, phase, prompt_hash, drifted_from,
     severity, persona_before, persona_hash, persona_summary, agent_type, model_version)
-  SELECT p_ids[n], v_now, p_task_keys[n], v_versions[n], v_is_first[n], p_tasks[n], p_phases[n], p_hashes[n],
-    v_drifted_from[n], CASE WHEN v_drifted_from[n] IS NOT NULL THEN p_severities[n] END, v_persona_before[n],
-    p_persona_hashes[n], p_persona_summaries[n], p_agent_types[n], p_model_versions[n]
-  FROM generate_series(1, v_prompts) AS n ORDER BY n
+  SELECT id, v_now, p_task_keys[n], v_versions[n], v_is_first[n], p_tasks[n], p_phases[n], p_hashes[n],
+    v_drifted_from[n], nullif(v_severities[n], 'none'), v_persona_before[n], p_persona_hashes[n],
+    p_persona_summaries[n], p_agent_types[n], p_model_versions[n]
+  FROM (SELECT id, n::int AS n FROM unnest(p_ids) WITH ORDINALITY AS numbered (id, n)) AS prompts ORDER BY n
   ON CONFLICT (id) DO NOTHING;
   GET DIAGNOSTICS v_recorded = ROW_COUNT;
   IF v_recorded = 0 THEN
@@ -86,9 +89,8 @@ BEGIN
   END IF;
 
   INSERT INTO @schema@.attestation_counts AS c (source, severity, records, drifted, counted_at)
-  SELECT p_client, CASE WHEN v_drifted_from[n] IS NOT NULL THEN p_severities[n] ELSE 'none' END, count(*),
-    count(v_drifted_from[n]), clock_timestamp()
-  FROM generate_series(1, v_prompts) AS n GROUP BY 2 ORDER BY 2
+  SELECT p_client, severity, count(*), count(nullif(severity, 'none')), clock_timestamp()
+  FROM unnest(v_severities) AS severity GROUP BY severity ORDER BY severity
   ON CONFLICT (source, severity) DO UPDATE SET records = c.records + excluded.records,
     drifted = c.drifted + excluded.drifted, counted_at = excluded.counted_at;
   IF random() < 0.001 THEN PERFORM @schema@.fold_counts_1(); END IF;
