@@ -57,6 +57,15 @@ pub enum Error {
         message: String,
     },
 
+    /// What connects to database servers can't be loaded.
+    #[error(
+        "driftlock's driver for PostgreSQL can't be loaded: {cause}; install driftlock again on this machine, with optional dependencies"
+    )]
+    NoDriver {
+        /// The system's words.
+        cause: String,
+    },
+
     /// The database server did not answer for longer than the call may wait. What was asked for may have been done.
     #[error("no answer from {server} for {} ms: {cause}; look whether the server runs and can be reached, and try again", .waited.as_millis())]
     ServerUnreachable {
@@ -184,6 +193,7 @@ impl Error {
             Self::DatabaseLocked => "DATABASE_LOCKED",
             Self::Database { .. } => "DATABASE",
             Self::Server { .. } => "SERVER",
+            Self::NoDriver { .. } => "PLATFORM_UNSUPPORTED",
             Self::ServerUnreachable { .. } => "SERVER_UNREACHABLE",
             Self::WouldBlock { .. } => "WOULD_BLOCK",
             Self::Closed => "CLOSED",

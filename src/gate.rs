@@ -22,7 +22,6 @@ pub enum Guard<'a> {
 
 impl<'a> Guard<'a> {
     /// Runs `work`, with the fence that it has to check itself, if there is one.
-    #[cfg(feature = "postgres")]
     pub(crate) fn pass<T>(self, mut work: impl FnMut(Option<&Fence>) -> Result<T>) -> Result<T> {
         let gate = match self {
             Self::Open => return work(None),

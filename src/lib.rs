@@ -23,8 +23,7 @@ pub mod metrics;
 pub mod node;
 pub mod patience;
 pub mod place;
-#[cfg(feature = "postgres")]
-mod postgres;
+pub mod postgres;
 pub mod replace;
 pub mod runtime;
 pub mod shared;

@@ -8,7 +8,6 @@ pub mod baseline;
 pub mod baseline_file;
 pub mod drift;
 pub mod file_store;
-#[cfg(feature = "postgres")]
 mod postgres_store;
 pub mod record;
 pub mod salvage;
@@ -20,7 +19,6 @@ pub mod watermark;
 
 pub use drift::{Drift, Severity};
 pub use file_store::FileAttestations;
-#[cfg(feature = "postgres")]
 pub use postgres_store::PostgresAttestations;
 pub use record::DriftStats;
 pub use spec::PromptSpec;

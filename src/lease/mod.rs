@@ -11,7 +11,6 @@ mod keeper;
 mod manager;
 mod model;
 mod patience;
-#[cfg(feature = "postgres")]
 mod postgres_store;
 mod presence;
 mod sqlite_store;
@@ -28,9 +27,7 @@ pub use holding::{Cancellation, HoldAnswer, HoldRequest, OnOneLost};
 pub use manager::{LeaseManager, LeaseOptions};
 pub use model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth};
 pub use patience::{Closing, Patience, Wait};
-#[cfg(feature = "postgres")]
 pub(crate) use postgres_store::{FenceParameters, KeyId};
-#[cfg(feature = "postgres")]
 pub use postgres_store::{PRESENCE_ON_SERVER, PostgresLeaseStore};
 #[cfg(any(test, fuzzing))]
 pub use sqlite_store::sweep_now;

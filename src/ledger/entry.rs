@@ -58,7 +58,6 @@ pub fn write_entry(
 }
 
 /// What of an entry's line stands behind its hashes, for whoever makes the line where the hashes are known.
-#[cfg(feature = "postgres")]
 pub(super) struct Parts {
     /// The transition, from `,"task_id"` on.
     pub(super) core: Vec<u8>,
@@ -68,7 +67,6 @@ pub(super) struct Parts {
     pub(super) details: Vec<u8>,
 }
 
-#[cfg(feature = "postgres")]
 impl Parts {
     pub(super) fn of(transition: &Transition) -> Self {
         let (mut core, mut details) = (Vec::new(), Vec::new());

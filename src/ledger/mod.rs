@@ -6,7 +6,6 @@
 
 pub mod entry;
 pub mod file_store;
-#[cfg(feature = "postgres")]
 mod postgres_store;
 pub mod store;
 #[cfg(test)]
@@ -15,7 +14,6 @@ pub mod verify;
 
 pub use entry::Transition;
 pub use file_store::FileLedger;
-#[cfg(feature = "postgres")]
 pub use postgres_store::PostgresLedger;
 pub use store::{LedgerStats, LedgerStore};
 pub use verify::Verification;

@@ -1,9 +1,8 @@
 //! Why a request failed, sorted by what can be done about it.
 
-use std::error::Error as _;
 use std::time::Duration;
 
-use tokio_postgres::error::{DbError, SqlState};
+use driftlock_postgres::client::Problem;
 
 use super::address::Address;
 use crate::error::Error;
@@ -34,8 +33,8 @@ impl Failure {
     }
 
     /// What it means while connecting: nothing can have been done.
-    pub(super) fn of_connecting(error: &tokio_postgres::Error) -> Self {
-        match Self::from_driver(error) {
+    pub(super) fn of_connecting(problem: Problem) -> Self {
+        match Self::of(problem) {
             // Without the word there would be no next step.
             Self::Unknown(cause) if cause.contains("does not support TLS") => Self::Refused(format!(
                 "{cause}; switch TLS on there (ssl = on), or use sslmode=disable in a network that nobody listens in"
@@ -48,57 +47,51 @@ impl Failure {
         }
     }
 
-    pub(super) fn from_driver(error: &tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(answer) => Self::from_answer(answer),
-            // Those name what went wrong on the way, never what was sent.
-            None => Self::Unknown(match error.source() {
-                Some(source) => format!("{error}: {source}"),
-                None => error.to_string(),
-            }),
+    /// What a request's problem means.
+    pub(super) fn of(problem: Problem) -> Self {
+        match problem {
+            Problem::Connection(cause) => Self::Unknown(cause),
+            Problem::Unusable(cause) => Self::Refused(cause),
+            // Those of classes 08 and 57P end the connection: what was under way may have been done.
+            Problem::Server { state, message, .. }
+                if state.starts_with("08") || [ADMIN_SHUTDOWN, CRASH_SHUTDOWN].contains(&&*state) =>
+            {
+                Self::Unknown(message)
+            }
+            Problem::Server { state, message, .. } if BUSY.contains(&&*state) => Self::Busy(message),
+            Problem::Server { state, message, hint } => {
+                Self::Refused(match hint.as_deref().or_else(|| advice(&state)) {
+                    Some(hint) => format!("{message}; {hint}"),
+                    None => format!("{message} (SQLSTATE {state})"),
+                })
+            }
         }
-    }
-
-    fn from_answer(answer: &DbError) -> Self {
-        let (state, message) = (answer.code(), answer.message());
-        // Those of classes 08 and 57P and 58 end the connection: what was under way may have been done.
-        if state.code().starts_with("08")
-            || *state == SqlState::ADMIN_SHUTDOWN
-            || *state == SqlState::CRASH_SHUTDOWN
-        {
-            return Self::Unknown(message.to_owned());
-        }
-        if BUSY.contains(state) {
-            return Self::Busy(message.to_owned());
-        }
-        let hint = answer.hint().or_else(|| advice(state));
-        Self::Refused(match hint {
-            Some(hint) => format!("{message}; {hint}"),
-            None => format!("{message} (SQLSTATE {})", state.code()),
-        })
     }
 }
 
+// See "PostgreSQL Error Codes" in its manual.
+const ADMIN_SHUTDOWN: &str = "57P01";
+const CRASH_SHUTDOWN: &str = "57P02";
+
 /// What passes by itself, and has undone the transaction.
-const BUSY: [SqlState; 7] = [
-    SqlState::T_R_SERIALIZATION_FAILURE,
-    SqlState::T_R_DEADLOCK_DETECTED,
-    SqlState::LOCK_NOT_AVAILABLE,
-    SqlState::QUERY_CANCELED,
-    SqlState::CANNOT_CONNECT_NOW,
-    SqlState::TOO_MANY_CONNECTIONS,
-    // A pooler's or a standby's, which is about to become the primary.
-    SqlState::READ_ONLY_SQL_TRANSACTION,
+const BUSY: [&str; 7] = [
+    // serialization_failure, deadlock_detected, lock_not_available, query_canceled
+    "40001", "40P01", "55P03", "57014", // cannot_connect_now, too_many_connections
+    "57P03", "53300",
+    // read_only_sql_transaction: a pooler's or a standby's, which is about to become the primary
+    "25006",
 ];
 
-fn advice(state: &SqlState) -> Option<&'static str> {
-    Some(match *state {
-        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-            "check user and password, and pg_hba.conf"
-        }
-        SqlState::INVALID_CATALOG_NAME => "create the database, or correct its name",
-        SqlState::INSUFFICIENT_PRIVILEGE => "give the role the right to use the schema, or to create it",
-        SqlState::DISK_FULL => "free some space on the server and try again",
+fn advice(state: &str) -> Option<&'static str> {
+    Some(match state {
+        // invalid_password, invalid_authorization_specification
+        "28P01" | "28000" => "check user and password, and pg_hba.conf",
+        // invalid_catalog_name
+        "3D000" => "create the database, or correct its name",
+        // insufficient_privilege
+        "42501" => "give the role the right to use the schema, or to create it",
+        // disk_full
+        "53100" => "free some space on the server and try again",
         _ => return None,
     })
 }

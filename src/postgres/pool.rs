@@ -9,9 +9,8 @@ use uuid::Uuid;
 use super::address::Address;
 use super::failure::Failure;
 use super::session::Session;
-use super::tls::Connector;
 use crate::backoff::Backoff;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// How many connections there are at most. Each call uses one for as long as the server needs to answer.
 const LARGEST: usize = 8;
@@ -23,7 +22,6 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 /// Connections to a server, made when they are needed.
 pub(crate) struct Pool {
     address: Address,
-    connector: Connector,
     state: Mutex<State>,
     returned: Condvar,
 }
@@ -50,12 +48,8 @@ pub(crate) struct Attempt<'a> {
 
 impl Pool {
     /// A pool without connections.
-    pub(crate) fn new(address: Address) -> Result<Self> {
-        let connector = address
-            .trust
-            .connector()
-            .map_err(|message| Error::Server { server: address.to_string(), message })?;
-        Ok(Self { address, connector, state: Mutex::default(), returned: Condvar::new() })
+    pub(crate) fn new(address: Address) -> Self {
+        Self { address, state: Mutex::default(), returned: Condvar::new() }
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -64,7 +58,7 @@ impl Pool {
 
     /// A connection that is in nobody else's hands, nor in the pool.
     pub(crate) fn connect(&self, deadline: Instant) -> Result<Session, Failure> {
-        Session::connect(&self.address, &self.connector, deadline)
+        self.address.connect(deadline)
     }
 
     /// Tries until it works, the failure is for good, or the deadline has passed. What may be repeated after a lost answer

@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio_postgres::Row;
-use tokio_postgres::types::FromSql;
+use crate::postgres::Row;
+use postgres_types::FromSql;
 
 use super::Failure;
 use crate::text::Text;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tokio_postgres::types::Type;
+use postgres_types::Type;
 
 use super::failure::Failure;
 use super::session::Session;
@@ -79,10 +79,10 @@ pub(crate) fn version(
 ) -> Result<i64, Failure> {
     let (schema, name) = (quoted(schema), format!("{}.versions", quoted(schema)));
     let exists = session.query("SELECT to_regclass($1) IS NOT NULL", &[(&name, Type::TEXT)], deadline)?;
-    if !exists.first().is_some_and(|row| row.get(0)) {
+    if !exists.first().and_then(|row| row.try_get(0).ok()).unwrap_or(false) {
         return Ok(0);
     }
     let sql = format!("SELECT version FROM {schema}.versions WHERE part = $1");
     let rows = session.query(&sql, &[(&part, Type::TEXT)], deadline)?;
-    Ok(rows.first().map_or(0, |row| row.get(0)))
+    Ok(rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(0))
 }

@@ -7,9 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Row;
-
-use super::{Address, Failure, Pool};
+use super::{Address, Failure, Pool, Row};
 
 /// The superuser's password, which must not show up anywhere.
 pub(crate) const PASSWORD: &str = "s3cret";
@@ -186,7 +184,7 @@ impl TestServer {
     pub(crate) fn try_execute(&self, sql: &str) -> Result<Vec<Row>, Failure> {
         let address = Address::parse(&self.url("none")).unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
-        let mut session = Pool::new(address).unwrap().connect(deadline)?;
+        let mut session = Pool::new(address).connect(deadline)?;
         session.query(sql, &[], deadline)
     }
 

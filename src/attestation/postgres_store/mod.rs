@@ -7,7 +7,7 @@ mod records;
 
 use std::sync::Arc;
 
-use tokio_postgres::types::Type;
+use postgres_types::Type;
 use uuid::Uuid;
 
 use self::records::{compared, in_order};

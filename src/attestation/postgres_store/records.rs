@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use crate::postgres::Row;
+use postgres_types::Type;
 
 use super::UPGRADE;
 use crate::attestation::baseline::Baseline;

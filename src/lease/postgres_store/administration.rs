@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use crate::postgres::Row;
+use postgres_types::Type;
 use uuid::Uuid;
 
 use super::keys::KeyId;

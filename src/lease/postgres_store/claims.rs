@@ -1,7 +1,7 @@
 //! Claims: several leases at once, with a place in the queue, in exchange for another lease, from the dead.
 
-use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use crate::postgres::Row;
+use postgres_types::Type;
 use uuid::Uuid;
 
 use super::keys::{KeyId, locks};

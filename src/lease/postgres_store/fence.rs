@@ -1,7 +1,7 @@
 //! A fence that a function of the schema checks, in the transaction of what it guards.
 
-use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use crate::postgres::Row;
+use postgres_types::Type;
 use uuid::Uuid;
 
 use super::administration::{newest, refused};

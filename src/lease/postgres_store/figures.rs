@@ -7,7 +7,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio_postgres::types::Type;
+use postgres_types::Type;
 
 use super::rows::{count as number, only, value};
 use super::server::Server;

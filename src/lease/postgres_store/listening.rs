@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::types::Type;
+use postgres_types::Type;
 use uuid::Uuid;
 
 use super::server::Server;

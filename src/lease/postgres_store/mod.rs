@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio_postgres::types::Type;
+use postgres_types::Type;
 use uuid::Uuid;
 
 use self::claims::Request;

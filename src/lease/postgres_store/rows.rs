@@ -1,6 +1,6 @@
 //! What the server's rows say of leases.
 
-use tokio_postgres::Row;
+use crate::postgres::Row;
 use uuid::Uuid;
 
 use crate::clock::iso_timestamp;

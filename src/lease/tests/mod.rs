@@ -5,7 +5,7 @@ mod contention;
 mod legacy;
 mod lifecycle;
 mod model;
-#[cfg(all(feature = "postgres", unix))]
+#[cfg(unix)]
 mod postgres;
 mod processes;
 mod strings;
@@ -32,7 +32,7 @@ const HOUR: i64 = 3_600_000;
 struct Fixture {
     folder: TempDir,
     clock: Arc<ManualClock>,
-    #[cfg(all(feature = "postgres", unix))]
+    #[cfg(unix)]
     on_postgres: Option<postgres::Schema>,
 }
 
@@ -46,7 +46,7 @@ macro_rules! on_each_store {
             $(#[test] fn $test() { super::$test(super::Fixture::new); })+
         }
 
-        #[cfg(all(feature = "postgres", unix))]
+        #[cfg(unix)]
         mod on_postgres {
             use crate::lease::tests::postgres::{is_there, new_fixture};
 
@@ -61,7 +61,7 @@ impl Fixture {
         Self {
             folder: tempfile::tempdir().unwrap(),
             clock: Arc::new(ManualClock::new(START)),
-            #[cfg(all(feature = "postgres", unix))]
+            #[cfg(unix)]
             on_postgres: None,
         }
     }
@@ -69,14 +69,14 @@ impl Fixture {
     /// Lets time pass.
     fn advance(&self, ms: i64) {
         self.clock.advance(ms);
-        #[cfg(all(feature = "postgres", unix))]
+        #[cfg(unix)]
         if let Some(schema) = &self.on_postgres {
             schema.set_clock(&*self.clock);
         }
     }
 
     fn open(&self, options: LeaseOptions) -> Result<LeaseManager> {
-        #[cfg(all(feature = "postgres", unix))]
+        #[cfg(unix)]
         if let Some(schema) = &self.on_postgres {
             return schema.open(self, options);
         }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use crate::postgres::Row;
+use postgres_types::Type;
 use uuid::Uuid;
 
 use super::entry::{Parts, StoredEntry, Transition, of_task};

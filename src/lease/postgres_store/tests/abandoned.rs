@@ -1,6 +1,6 @@
 //! A try that nobody waits for any more is still under way in the server.
 
-use tokio_postgres::types::Type;
+use postgres_types::Type;
 use uuid::Uuid;
 
 use super::super::keys::KeyId;

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::{
 
 /// How the server proves who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verification {
+pub(super) enum Verification {
     /// Not at all: listeners are kept out, and nobody who pretends to be the server.
     None,
     /// By a certificate for its name.
@@ -31,7 +31,7 @@ pub(crate) enum Verification {
 
 /// Whom to take for the server.
 #[derive(Debug, Clone)]
-pub(crate) struct Trust {
+pub(super) struct Trust {
     /// `None`: there is no TLS.
     pub(super) verification: Option<Verification>,
     /// The certificates to trust, in PEM; those of the system, if there is none.
@@ -82,7 +82,7 @@ impl Trust {
 }
 
 #[derive(Clone)]
-pub(crate) struct Connector(TlsConnector);
+pub(super) struct Connector(TlsConnector);
 
 impl<S> MakeTlsConnect<S> for Connector
 where
@@ -98,7 +98,7 @@ where
     }
 }
 
-pub(crate) struct Handshake {
+pub(super) struct Handshake {
     connector: TlsConnector,
     name: Option<ServerName<'static>>,
 }
@@ -120,7 +120,7 @@ where
 }
 
 /// An encrypted stream.
-pub(crate) struct Stream<S>(Encrypted<S>);
+pub(super) struct Stream<S>(Encrypted<S>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
     fn channel_binding(&self) -> ChannelBinding {

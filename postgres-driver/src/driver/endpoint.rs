@@ -1,0 +1,193 @@
+//! Where a server is, from a URL.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
+
+use super::tls::{Connector, Trust, Verification};
+use crate::client::Problem;
+
+/// How long one try to connect lasts at most.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After how much silence the system asks whether the other side is still there, how often, and how many times.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
+
+/// A server and a database there. Shown without user and password.
+pub(super) struct Endpoint {
+    pub(super) driver: Config,
+    trust: Trust,
+    connector: OnceLock<Result<Connector, String>>,
+}
+
+impl Endpoint {
+    /// Reads `postgres://user:password@host:port/database?option=value&…`.
+    ///
+    /// Options of our own are `sslmode` and `sslrootcert`; the others are tokio-postgres's. Without a password in the URL
+    /// that of the environment's `PGPASSWORD` counts.
+    ///
+    /// `sslmode` is `verify-full`, unless given, for hosts of the network, and `prefer` for this machine's: `require` and
+    /// `prefer` keep listeners out and nobody who pretends to be the server.
+    pub(super) fn parse(url: &str) -> Result<Self, Problem> {
+        let (place, query) = url.split_once('?').unwrap_or((url, ""));
+        let (mut mode, mut roots, mut others) = (None, None, Vec::new());
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decoded = || decode(value).ok_or_else(|| unusable("an option with a broken % escape"));
+            match name {
+                "sslmode" => mode = Some(decoded()?),
+                "sslrootcert" => roots = Some(PathBuf::from(decoded()?)),
+                _ => others.push(pair),
+            }
+        }
+        // The driver's own words may quote a part of the password, where that is not escaped as it has to be.
+        let parsed = format!("{place}?{}", others.join("&")).parse::<Config>();
+        let Ok(mut driver) = parsed else {
+            return Err(unusable(
+                "one that can't be read (is each special character of the password escaped, as %40 for @?)",
+            ));
+        };
+        if driver.get_hosts().is_empty() {
+            return Err(unusable("one without a host"));
+        }
+        let verification = verification(mode.as_deref(), &driver)?;
+        let mode = match verification {
+            None => SslMode::Disable,
+            Some(Verification::None) if mode.as_deref() != Some("require") => SslMode::Prefer,
+            Some(_) => SslMode::Require,
+        };
+        driver.ssl_mode(mode);
+        if driver.get_password().is_none()
+            && let Some(password) = std::env::var_os("PGPASSWORD")
+        {
+            driver.password(password.as_encoded_bytes());
+        }
+        if driver.get_connect_timeout().is_none() {
+            driver.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if driver.get_application_name().is_none() {
+            driver.application_name("driftlock");
+        }
+        let (idle, interval, retries) = KEEPALIVE;
+        driver.keepalives_idle(idle).keepalives_interval(interval).keepalives_retries(retries);
+        Ok(Self { driver, trust: Trust { verification, roots }, connector: OnceLock::new() })
+    }
+
+    /// What makes the connections encrypted. Its certificates are read once.
+    pub(super) fn connector(&self) -> Result<Connector, Problem> {
+        self.connector.get_or_init(|| self.trust.connector()).clone().map_err(Problem::Unusable)
+    }
+
+    /// The longest that one try to connect may take.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.driver.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT)
+    }
+}
+
+/// Host, port and database: what is shown in messages.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports = self.driver.get_ports();
+        f.write_str("postgres://")?;
+        for (index, host) in self.driver.get_hosts().iter().enumerate() {
+            let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
+            let comma = if index > 0 { "," } else { "" };
+            match host {
+                Host::Tcp(name) => write!(f, "{comma}{name}:{port}")?,
+                #[cfg(unix)]
+                Host::Unix(path) => write!(f, "{comma}{}:{port}", path.display())?,
+            }
+        }
+        write!(f, "/{}", self.driver.get_dbname().unwrap_or_default())
+    }
+}
+
+fn verification(mode: Option<&str>, driver: &Config) -> Result<Option<Verification>, Problem> {
+    Ok(match mode {
+        Some("disable") => None,
+        Some("prefer" | "require") => Some(Verification::None),
+        None if driver.get_hosts().iter().all(is_of_this_machine) => Some(Verification::None),
+        None | Some("verify-full") => Some(Verification::Full),
+        Some(_) => return Err(unusable("an sslmode other than disable, prefer, require and verify-full")),
+    })
+}
+
+fn is_of_this_machine(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        #[cfg(unix)]
+        Host::Unix(_) => true,
+    }
+}
+
+fn unusable(actual: &str) -> Problem {
+    Problem::Unusable(actual.to_owned())
+}
+
+fn decode(value: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        if *first == b'%' {
+            let digits = std::str::from_utf8(after.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_shown_without_user_and_password() {
+        let endpoint =
+            Endpoint::parse("postgres://ada:s3cret%40@db.example:6432/agents?sslmode=require").unwrap();
+        assert_eq!(endpoint.to_string(), "postgres://db.example:6432/agents");
+        assert_eq!(endpoint.driver.get_password(), Some(&b"s3cret@"[..]));
+    }
+
+    #[test]
+    fn tls_is_verified_in_the_network_and_tried_on_this_machine_unless_said_otherwise() {
+        let trust = |url: &str| {
+            let endpoint = Endpoint::parse(url).unwrap();
+            (endpoint.driver.get_ssl_mode(), endpoint.trust.verification)
+        };
+        assert_eq!(trust("postgres://db.example/x"), (SslMode::Require, Some(Verification::Full)));
+        assert_eq!(trust("postgres://127.0.0.1/x"), (SslMode::Prefer, Some(Verification::None)));
+        assert_eq!(trust("postgres:///x?host=/run/postgresql"), (SslMode::Prefer, Some(Verification::None)));
+        assert_eq!(trust("postgres://localhost,db.example/x"), (SslMode::Require, Some(Verification::Full)));
+        assert_eq!(trust("postgres://db.example/x?sslmode=disable"), (SslMode::Disable, None));
+        assert_eq!(
+            trust("postgres://db.example/x?sslmode=require"),
+            (SslMode::Require, Some(Verification::None))
+        );
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_without_repeating_it() {
+        for url in [
+            "postgres://ada:s3cret#/?@h:x/d",
+            "postgres://ada:s3cret@h:port/d",
+            "postgres://ada:s3cret@h/d?sslrootcert=%zz",
+            "postgres://ada:s3cret@h/d?sslmode=maybe",
+            "postgres://ada:s3cret@h/d?s3cret=1",
+            "postgres:///d",
+        ] {
+            match Endpoint::parse(url) {
+                Err(Problem::Unusable(text)) => assert!(!text.contains("s3cret"), "{text}"),
+                other => panic!("{:?}", other.map(|endpoint| endpoint.to_string())),
+            }
+        }
+    }
+}
