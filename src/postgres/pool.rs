@@ -10,7 +10,7 @@ use super::address::Address;
 use super::failure::Failure;
 use super::session::Session;
 use crate::backoff::Backoff;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How many connections there are at most. Each call uses one for as long as the server needs to answer.
 const LARGEST: usize = 8;
@@ -69,6 +69,21 @@ impl Pool {
         check: impl Fn() -> Result<()>,
         mut attempt: impl FnMut(Attempt<'_>) -> Result<T, Failure>,
     ) -> Result<T> {
+        let mut answer = None;
+        self.try_until(&deadline, &check, &mut |this| {
+            answer = Some(attempt(this)?);
+            Ok(())
+        })?;
+        answer.ok_or_else(|| Error::Defect("a call that worked has no answer".to_owned()))
+    }
+
+    /// Not generic, since all calls go through it.
+    fn try_until(
+        &self,
+        deadline: &dyn Fn() -> Instant,
+        check: &dyn Fn() -> Result<()>,
+        attempt: &mut dyn FnMut(Attempt<'_>) -> Result<(), Failure>,
+    ) -> Result<()> {
         let began = Instant::now();
         let client = self.lock().clients.pop().unwrap_or_else(Uuid::new_v4);
         let mut backoff = Backoff::between(PAUSES.0, PAUSES.1);
@@ -81,12 +96,12 @@ impl Pool {
                 attempt(Attempt { session: &mut taken, deadline: deadline_now, client, is_repeat })
             });
             let failure = match result {
-                Ok(answer) => {
+                Ok(()) => {
                     // A try whose answer was lost may still be under way, in this client's name.
                     if !is_repeat {
                         self.lock().clients.push(client);
                     }
-                    return Ok(answer);
+                    return Ok(());
                 }
                 Err(failure @ Failure::Refused(_)) => break failure,
                 Err(failure) => failure,
