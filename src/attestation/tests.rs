@@ -23,7 +23,7 @@ const START: i64 = 1_767_225_600_000;
 /// A workspace, whose clock stands still.
 struct Fixture {
     folder: TempDir,
-    #[cfg(all(feature = "postgres", unix))]
+    #[cfg(unix)]
     schema: Option<crate::postgres::testing::TestSchema>,
 }
 
@@ -31,12 +31,12 @@ impl Fixture {
     fn on_files() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
-            #[cfg(all(feature = "postgres", unix))]
+            #[cfg(unix)]
             schema: None,
         }
     }
 
-    #[cfg(all(feature = "postgres", unix))]
+    #[cfg(unix)]
     fn on_postgres() -> Option<Self> {
         let schema = crate::postgres::testing::TestSchema::new()?;
         let store = super::PostgresAttestations::new(&schema.url()).unwrap();
@@ -47,7 +47,7 @@ impl Fixture {
 
     /// The store, as another process would have it.
     fn store(&self) -> Box<dyn AttestationStore> {
-        #[cfg(all(feature = "postgres", unix))]
+        #[cfg(unix)]
         if let Some(schema) = &self.schema {
             return Box::new(super::PostgresAttestations::new(&schema.url()).unwrap());
         }

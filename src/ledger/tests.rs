@@ -19,7 +19,7 @@ const START: i64 = 1_767_225_600_000;
 /// A workspace, whose clock stands still.
 struct Fixture {
     folder: TempDir,
-    #[cfg(all(feature = "postgres", unix))]
+    #[cfg(unix)]
     schema: Option<crate::postgres::testing::TestSchema>,
 }
 
@@ -30,7 +30,7 @@ macro_rules! on_each_store {
             $(#[test] fn $test() { super::$test(&super::Fixture::on_files()); })+
         }
 
-        #[cfg(all(feature = "postgres", unix))]
+        #[cfg(unix)]
         mod on_postgres {
             $(#[test] fn $test() {
                 if let Some(fixture) = super::Fixture::on_postgres() {
@@ -46,12 +46,12 @@ impl Fixture {
     fn on_files() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
-            #[cfg(all(feature = "postgres", unix))]
+            #[cfg(unix)]
             schema: None,
         }
     }
 
-    #[cfg(all(feature = "postgres", unix))]
+    #[cfg(unix)]
     fn on_postgres() -> Option<Self> {
         let schema = crate::postgres::testing::TestSchema::new()?;
         super::PostgresLedger::new(&schema.url()).unwrap().initialize(Durability::Process, soon()).unwrap();
@@ -61,7 +61,7 @@ impl Fixture {
 
     /// The ledger, as another process would have it.
     fn ledger(&self) -> Box<dyn LedgerStore> {
-        #[cfg(all(feature = "postgres", unix))]
+        #[cfg(unix)]
         if let Some(schema) = &self.schema {
             return Box::new(super::PostgresLedger::new(&schema.url()).unwrap());
         }

@@ -10,7 +10,7 @@ use crate::text::Text;
 
 /// A column's value.
 pub(crate) fn value<'r, T: FromSql<'r>>(row: &'r Row, column: &str) -> Result<T, Failure> {
-    row.try_get(column).map_err(|error| unexpected(&error.to_string()))
+    row.try_get(column).map_err(|error| unexpected(&error))
 }
 
 pub(crate) fn text(row: &Row, column: &str) -> Result<Text, Failure> {

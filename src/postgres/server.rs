@@ -30,7 +30,7 @@ impl Server {
         // Not by the URL itself, which may hold a password.
         let server = SERVERS.try_get(Path::new(&hex_digest(url.as_bytes())), || {
             let schema = quoted(&address.schema);
-            Ok::<_, Error>(Self { pool: Pool::new(address)?, schema, ready: Mutex::default() })
+            Ok::<_, Error>(Self { pool: Pool::new(address), schema, ready: Mutex::default() })
         })?;
         // Each store looks for itself: somebody may have dropped the schema since.
         server.ready().retain(|ready| *ready != part.part);

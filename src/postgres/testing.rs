@@ -59,7 +59,7 @@ impl TestServer {
     fn new(binaries: PathBuf) -> Self {
         let folder = tempfile::tempdir().unwrap();
         open_to_all(folder.path());
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         Self { binaries, folder, keeper: None, port }
     }
 
@@ -225,6 +225,19 @@ impl TestSchema {
                'SELECT to_timestamp({ms} / 1000.0)'",
             super::quoted(&self.name)
         ));
+    }
+}
+
+/// A port that stays free while the server is down: not one of those that the system gives to clients.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(61);
+    loop {
+        let offset = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let port = 20_000 + u16::try_from(offset).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

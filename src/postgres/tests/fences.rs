@@ -111,7 +111,7 @@ fn a_fenced_append_that_waits_is_not_overtaken() {
     let held = fence(&acquired(&manager, "t"));
     // Somebody is appending, and takes long.
     let deadline = Instant::now() + Duration::from_secs(20);
-    let mut other = Pool::new(Address::parse(&place.url()).unwrap()).unwrap().connect(deadline).unwrap();
+    let mut other = Pool::new(Address::parse(&place.url()).unwrap()).connect(deadline).unwrap();
     let schema = quoted(&place.schema);
     let lock = format!("BEGIN; SELECT pg_advisory_xact_lock('{schema}.entries'::regclass::oid::int, 1)");
     other.batch(&lock, deadline).unwrap();
