@@ -10,13 +10,20 @@ use super::session::Session;
 /// What the functions of all stores use; to be the first of a part's SQL.
 pub(crate) const COMMON: &str = include_str!("sql/common.sql");
 
+/// What functions are called with. Nobody waits for a lock longer than a call may last. Plans are made once a connection
+/// and not for each call, and always go by the indexes: a plan that was made while a table was empty, or for values that
+/// are more common than others, would read all of it later.
+const SETTINGS: &str =
+    "SET lock_timeout = '4s' SET plan_cache_mode = force_generic_plan SET enable_seqscan = off";
+
 /// What a store needs in the schema.
 pub(crate) struct Upgrade<'a> {
     /// Names the part of the schema that is this store's.
     pub(crate) part: &'static str,
     /// Rises with every change of the SQL.
     pub(crate) version: i64,
-    /// Each may run on any older version, and leaves what older programs use. `@schema@` stands for the schema.
+    /// Each may run on any older version, and leaves what older programs use. `@schema@` stands for the schema, and
+    /// `@settings@` for what functions are called with.
     pub(crate) sql: &'a [&'static str],
 }
 
@@ -53,7 +60,8 @@ pub(crate) fn upgrade(
         batch.push_str(
             &part
                 .replace("'@schema@.", &format!("'{}.", name.replace('\'', "''")))
-                .replace("@schema@", &name),
+                .replace("@schema@", &name)
+                .replace("@settings@", SETTINGS),
         );
         batch.push('\n');
     }

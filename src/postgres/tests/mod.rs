@@ -5,6 +5,7 @@ mod fences;
 mod lines;
 mod lost;
 mod opening;
+mod plans;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -23,7 +23,7 @@ CREATE OR REPLACE FUNCTION @schema@.attest_1(
   p_lock bigint, p_key bytea, p_lease_id uuid, p_token bigint)
 RETURNS TABLE (r_outcome text, r_is_first boolean, r_hash bytea, r_version bigint, r_persona_hash bytea,
   r_lease_id uuid, r_token bigint, r_agent bytea)
-LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+LANGUAGE plpgsql @settings@ AS $$
 DECLARE
   v_prompts int := cardinality(p_ids);
   v_baseline @schema@.baselines;
@@ -125,7 +125,7 @@ END $$;
 CREATE OR REPLACE FUNCTION @schema@.reset_1(
   p_request uuid, p_key bytea, p_task bytea, p_phase bytea, p_hash bytea, p_updated_at bytea, p_updated_by bytea,
   p_reason bytea, p_version_tag bytea, p_is_synced boolean)
-RETURNS void LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+RETURNS void LANGUAGE plpgsql @settings@ AS $$
 DECLARE
   v_now timestamptz := @schema@.now_1();
   v_baseline @schema@.baselines;

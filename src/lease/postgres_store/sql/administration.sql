@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION @schema@.force_release_1(
   p_lock bigint, p_key bytea, p_by bytea, p_reason bytea, p_request uuid, p_session uuid)
 RETURNS TABLE (r_lease_id uuid, r_agent bytea, r_acquired_at timestamptz, r_expires_at timestamptz,
   r_renewed_count bigint, r_token bigint)
-LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+LANGUAGE plpgsql @settings@ AS $$
 DECLARE
   v_lease @schema@.leases;
   v_now timestamptz;
@@ -23,7 +23,7 @@ END $$;
 -- The newest lease of a key, which stays that until the end of the transaction. A transaction whose client has stopped
 -- ends by itself: nobody has to wait for it longer than these ten seconds.
 CREATE OR REPLACE FUNCTION @schema@.fence_1(p_lock bigint, p_key bytea)
-RETURNS TABLE (r_lease_id uuid, r_token bigint, r_agent bytea) LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+RETURNS TABLE (r_lease_id uuid, r_token bigint, r_agent bytea) LANGUAGE plpgsql @settings@ AS $$
 BEGIN
   PERFORM @schema@.lock_1(ARRAY[p_lock]);
   PERFORM set_config('idle_in_transaction_session_timeout', '10s', true);

@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION @schema@.acquire_1(
   p_process text, p_boot_id text, p_session uuid,
   OUT r_outcome text, OUT r_now timestamptz, OUT r_agent bytea, OUT r_acquired_at timestamptz,
   OUT r_expires_at timestamptz, OUT r_renewed_count bigint, OUT r_token bigint)
-LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+LANGUAGE plpgsql @settings@ AS $$
 DECLARE
   v_lease @schema@.leases;
 BEGIN
@@ -65,7 +65,7 @@ END $$;
 CREATE OR REPLACE FUNCTION @schema@.renew_1(
   p_key bytea, p_agent bytea, p_duration_ms bigint, p_max_renewals bigint, p_request uuid, p_process text, p_boot_id text,
   OUT r_outcome text, OUT r_lease_id uuid, OUT r_expires_at timestamptz)
-LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+LANGUAGE plpgsql @settings@ AS $$
 BEGIN
   UPDATE @schema@.leases SET expires_at = @schema@.now_1() + p_duration_ms * interval '1 millisecond',
     renewed_count = renewed_count + CASE WHEN renewal = p_request THEN 0 ELSE 1 END,
@@ -81,7 +81,7 @@ END $$;
 -- Sets when this very lease ends; whether it is still there.
 CREATE OR REPLACE FUNCTION @schema@.extend_1(
   p_key bytea, p_lease_id uuid, p_duration_ms bigint, p_process text, p_boot_id text)
-RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+RETURNS boolean LANGUAGE plpgsql @settings@ AS $$
 BEGIN
   UPDATE @schema@.leases SET expires_at = @schema@.now_1() + p_duration_ms * interval '1 millisecond',
     process = p_process, boot_id = p_boot_id
@@ -93,7 +93,7 @@ END $$;
 -- request finds it there, also if its first try comes only after the repeated one, and ends nothing that was acquired since.
 CREATE OR REPLACE FUNCTION @schema@.release_1(
   p_lock bigint, p_key bytea, p_agent bytea, p_lease_id uuid, p_session uuid, p_request uuid, p_is_repeat boolean)
-RETURNS bigint LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+RETURNS bigint LANGUAGE plpgsql @settings@ AS $$
 DECLARE
   v_answer bigint;
   v_now timestamptz;
@@ -114,7 +114,7 @@ END $$;
 -- Ends all leases of the holder; how many that were.
 CREATE OR REPLACE FUNCTION @schema@.release_all_1(
   p_agent bytea, p_session uuid, p_request uuid, p_is_repeat boolean)
-RETURNS bigint LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+RETURNS bigint LANGUAGE plpgsql @settings@ AS $$
 DECLARE
   v_answer bigint := 0;
   v_ms bigint := 0;

@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION @schema@.claim_1(
 RETURNS TABLE (r_outcome text, r_position int, r_now timestamptz, r_agent bytea, r_lease_id uuid,
   r_acquired_at timestamptz, r_expires_at timestamptz, r_renewed_count bigint, r_token bigint, r_ticket bigint,
   r_retry_ms bigint)
-LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+LANGUAGE plpgsql @settings@ AS $$
 DECLARE
   v_leases @schema@.leases[] := '{}';
   v_lease @schema@.leases;
@@ -152,7 +152,7 @@ END $$;
 -- Gives up a claim, whatever has become of it: its places, and leases that it was granted without its knowing.
 CREATE OR REPLACE FUNCTION @schema@.give_up_1(
   p_locks bigint[], p_keys bytea[], p_lease_ids uuid[], p_request uuid, p_session uuid)
-RETURNS void LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+RETURNS void LANGUAGE plpgsql @settings@ AS $$
 DECLARE
   v_now timestamptz;
 BEGIN
@@ -172,7 +172,7 @@ END $$;
 -- a try may succeed (0: now), and whose death would let it succeed at once.
 CREATE OR REPLACE FUNCTION @schema@.places_1(p_process text, p_boot_id text)
 RETURNS TABLE (r_ticket bigint, r_kind text, r_retry_ms bigint, r_holder text, r_before text[])
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE @settings@ AS $$
 DECLARE
   v_place record;
   v_lease @schema@.leases;

@@ -26,7 +26,7 @@ CREATE OR REPLACE FUNCTION @schema@.append_1(
   p_request uuid, p_is_repeat boolean, p_ids uuid[], p_task_keys bigint[], p_cores bytea[], p_personas bytea[],
   p_details bytea[], p_is_synced boolean, p_lock bigint, p_key bytea, p_lease_id uuid, p_token bigint)
 RETURNS TABLE (r_outcome text, r_line bytea, r_lease_id uuid, r_token bigint, r_agent bytea)
-LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+LANGUAGE plpgsql @settings@ AS $$
 DECLARE
   v_first bigint;
   v_number bigint;
