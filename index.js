@@ -1,5 +1,6 @@
 'use strict'
 
+const { basename, dirname, join } = require('node:path')
 const { extendLeases } = require('./leases.js')
 const { familiesOf, toPrometheus } = require('./prometheus.js')
 const { makeRegister } = require('./opentelemetry.js')
@@ -34,6 +35,7 @@ const PLATFORMS = [
 
 const binding = loadBinding()
 binding.__setErrorFactory((className, code, message) => new errorClasses[className](code, message))
+tellWhereDriverIs()
 
 function loadBinding() {
   try {
@@ -50,6 +52,13 @@ function loadBinding() {
           'machine and with optional dependencies: no --omit=optional, no node_modules copied from another platform'
     throw new DriftlockError('PLATFORM_UNSUPPORTED', message, { cause })
   }
+}
+
+/** The driver for PostgreSQL lies beside the binary, and is loaded only if a store needs it. */
+function tellWhereDriverIs() {
+  const native = require.cache?.[require.resolve('./binding.js')]?.children?.find(({ id }) => id.endsWith('.node'))
+  if (!native) return
+  binding.__setPostgresDriver(join(dirname(native.id), basename(native.id).replace('driftlock', 'driftlock-postgres')))
 }
 
 /** Why a binary that is there was refused, in the system's words: it wants a newer C library, for example. */

@@ -71,7 +71,7 @@ function versions() {
   // Without excludeNetwork the report resolves the addresses of open connections, which can take seconds.
   const reporter = Object.assign(process.report, { excludeNetwork: true })
   const report = /** @type {{sharedObjects: string[]}} */ (/** @type {unknown} */ (reporter.getReport()))
-  const binary = report.sharedObjects.find((path) => /driftlock[^/\\]*\.node$/.test(path))
+  const binary = report.sharedObjects.find((path) => /driftlock\.[^/\\]*\.node$/.test(path))
   const own = version()
   const text = `driftlock ${own}, Node ${process.versions.node}, ${process.platform}-${process.arch}, binary ${binary ?? 'unknown'}`
   const other = binary && versionBeside(binary)

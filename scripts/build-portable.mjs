@@ -1,4 +1,4 @@
-// Builds a binary for Linux that runs wherever Node 20 does (glibc 2.28), into artifacts/. An ordinary build needs the
+// Builds binaries for Linux that run wherever Node 20 does (glibc 2.28), into artifacts/. An ordinary build needs the
 // glibc of the machine that it was built on. zig is the linker and the C compiler.
 //
 //   node scripts/build-portable.mjs [TARGET...]        default: x86_64-unknown-linux-gnu

@@ -1,4 +1,5 @@
-// Builds the binary for this machine, and with it binding.js and index.d.ts.
+// Builds the binary for this machine, and with it binding.js and index.d.ts; and the driver for PostgreSQL, a library that
+// the binary loads.
 //
 //   node scripts/build.mjs [--if-needed] [options of `napi build`]
 //
@@ -8,16 +9,17 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { lastChange, needRust, root, run } from './lib.mjs'
 
-const SOURCES = ['.cargo', 'src', 'build.rs', 'Cargo.toml', 'Cargo.lock', 'package.json']
+const SOURCES = ['.cargo', 'src', 'postgres-driver', 'build.rs', 'Cargo.toml', 'Cargo.lock', 'package.json']
 
 const args = process.argv.slice(2)
 const options = args.filter((arg) => arg !== '--if-needed')
 if (options.length === args.length || isStale()) build()
 
 function isStale() {
-  const binary = readdirSync(root).find((name) => name.endsWith('.node'))
-  if (!binary || !['binding.js', 'index.d.ts'].every((name) => existsSync(join(root, name)))) return true
-  return lastChange(join(root, binary)) < Math.max(...SOURCES.map((name) => lastChange(join(root, name))))
+  const binaries = readdirSync(root).filter((name) => name.endsWith('.node'))
+  if (binaries.length < 2 || !['binding.js', 'index.d.ts'].every((name) => existsSync(join(root, name)))) return true
+  const builtAt = Math.min(...binaries.map((name) => lastChange(join(root, name))))
+  return builtAt < Math.max(...SOURCES.map((name) => lastChange(join(root, name))))
 }
 
 function build() {
@@ -26,6 +28,15 @@ function build() {
   const fixed = ['--platform', '--release', '--js', 'binding.js', '--dts', 'index.d.ts']
   run(process.execPath, [napi, 'build', ...fixed, ...options])
   dropLoaderType()
+  const driver = ['--platform', '--release', '--no-js', '--cwd', 'postgres-driver', '--features', 'driver']
+  run(process.execPath, [napi, 'build', ...driver, ...fromDriver(options)])
+}
+
+/** The options as they are for the driver, whose folder is one further down. */
+function fromDriver(options) {
+  const output = options.indexOf('--output-dir')
+  const others = output < 0 ? options : options.toSpliced(output, 2)
+  return [...others, '--output-dir', join('..', output < 0 ? '.' : options[output + 1])]
 }
 
 /** The loader's note to itself is no part of the package's interface: index.js does not export it. */

@@ -1,7 +1,7 @@
-// Packs what is published: driftlock itself and one package for each binary in artifacts/, as artifacts/*.tgz.
+// Packs what is published: driftlock itself and one package for each platform in artifacts/, as artifacts/*.tgz.
 //
 // The repository's package.json lists no optional dependencies, because npm can't install what isn't published yet, and
-// has much that users don't need. Both are put right here, in a copy. Only platforms whose binary is there are packed;
+// has much that users don't need. Both are put right here, in a copy. Only platforms whose binaries are there are packed;
 // `--all` fails if one is missing.
 import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,7 +16,8 @@ mkdirSync(artifacts, { recursive: true })
 for (const name of readdirSync(artifacts)) if (name.endsWith('.tgz')) rmSync(join(artifacts, name))
 rmSync(stage, { recursive: true, force: true })
 
-const missing = platforms.filter((platform) => !existsSync(join(artifacts, binaryOf(platform))))
+const isThere = (binary) => existsSync(join(artifacts, binary))
+const missing = platforms.filter((platform) => !binariesOf(platform).every(isThere))
 if (missing.length === platforms.length) fail('no binary in artifacts/: build one first (npm run build:portable)')
 if (missing.length > 0 && process.argv.includes('--all')) fail(`no binary in artifacts/ for ${missing.join(', ')}`)
 
@@ -27,7 +28,7 @@ for (const platform of platforms) {
   if (missing.includes(platform)) continue
   pack(manifest, (to) => {
     copyFileSync(join(folder, 'README.md'), join(to, 'README.md'))
-    copyFileSync(join(artifacts, binaryOf(platform)), join(to, binaryOf(platform)))
+    for (const binary of binariesOf(platform)) copyFileSync(join(artifacts, binary), join(to, binary))
   })
 }
 
@@ -50,8 +51,9 @@ function pack(manifest, fill) {
   npm(['pack', '--silent', '--ignore-scripts', '--pack-destination', artifacts], { cwd: to })
 }
 
-function binaryOf(platform) {
-  return `${main.napi.binaryName}.${platform}.node`
+/** What Node loads, and the driver for PostgreSQL, which that loads. */
+function binariesOf(platform) {
+  return [`${main.napi.binaryName}.${platform}.node`, `${main.napi.binaryName}-postgres.${platform}.node`]
 }
 
 function readJson(path) {

@@ -32,13 +32,14 @@ describe('what is packed', () => {
     assert.deepStrictEqual(contents(main), expected.sort())
   })
 
-  test('the platform package holds the binary and its texts', () => {
-    const expected = ['LICENSE', 'README.md', `driftlock.${platform}.node`, 'package.json']
+  test('the platform package holds the binaries and their texts', () => {
+    const binaries = [`driftlock-postgres.${platform}.node`, `driftlock.${platform}.node`]
+    const expected = ['LICENSE', 'README.md', ...binaries, 'package.json']
     assert.deepStrictEqual(contents(binary), expected)
   })
 
   test('the binary is small', () => {
-    assert.ok(statSync(join(artifacts, `driftlock.${platform}.node`)).size < 4 * 1024 * 1024)
+    assert.ok(statSync(join(artifacts, `driftlock.${platform}.node`)).size < 4_000_000)
   })
 
   test('the package asks for the binaries of its own version, for what its command needs, and for nothing else', () => {

@@ -15,6 +15,7 @@ mod arguments;
 pub mod attestations;
 mod call;
 mod deliveries;
+pub mod driver;
 pub mod errors;
 pub mod exporter;
 pub mod fenced_writes;
