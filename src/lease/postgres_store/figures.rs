@@ -42,16 +42,22 @@ pub(super) fn count(server: &Arc<Server>, what: Count, times: u64) {
 /// Stores this process's totals, if they have changed. A failure leaves them for the next time.
 pub(super) fn store(server: &Server, patience: Duration) {
     let Some((source, counts)) = server.tally.unstored() else { return };
+    // All that there is, also what is as it was: what has not been stored for a day is added up.
+    let (names, values): (Vec<&str>, Vec<i64>) = NAMES
+        .iter()
+        .zip(counts)
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| (*name, i64::try_from(count).unwrap_or(i64::MAX)))
+        .unzip();
     let deadline = Instant::now() + patience;
     let stored = server.pool.repeat(
         || deadline,
         || Ok(()),
         |attempt| {
-            let values = counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
             let parameters = &[
                 (&source as _, Type::UUID),
-                (&&NAMES[..] as _, Type::TEXT_ARRAY),
-                (&&values[..] as _, Type::INT8_ARRAY),
+                (&names as _, Type::TEXT_ARRAY),
+                (&values as _, Type::INT8_ARRAY),
             ];
             server.function(attempt.session, "store_figures_1", parameters, attempt.deadline).map(drop)
         },

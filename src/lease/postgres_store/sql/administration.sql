@@ -39,7 +39,8 @@ RETURNS void LANGUAGE sql AS $$
 $$;
 
 -- Removes what is long over: leases an hour after their expiry, waiters, and the figures of clients of before, which are
--- added up. Whoever finds another at it leaves it to that one.
+-- added up. Every process asks for it now and then: whoever finds another at it, or that one was a few minutes ago, leaves
+-- it at that.
 CREATE OR REPLACE FUNCTION @schema@.sweep_1() RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
   v_now timestamptz := @schema@.now_1();
@@ -47,12 +48,19 @@ DECLARE
   v_ms bigint;
 BEGIN
   IF NOT pg_try_advisory_xact_lock('@schema@.leases'::regclass::oid::int, 2) THEN RETURN 0; END IF;
+  INSERT INTO @schema@.figures AS f (source, name, value, counted_at)
+    VALUES ('00000000-0000-0000-0000-000000000000', 'sweeps', 1, clock_timestamp())
+  ON CONFLICT (source, name) DO UPDATE SET value = f.value + 1, counted_at = excluded.counted_at
+    WHERE f.counted_at < clock_timestamp() - interval '5 minutes';
+  IF NOT FOUND THEN RETURN 0; END IF;
   WITH over AS (
     DELETE FROM @schema@.leases WHERE key IN (
       SELECT key FROM @schema@.leases WHERE expires_at < v_now - interval '1 hour' LIMIT 1000 FOR UPDATE SKIP LOCKED)
     RETURNING acquired_at, expires_at)
   SELECT count(*), coalesce(sum(@schema@.milliseconds_1(acquired_at, expires_at)), 0) INTO v_holds, v_ms FROM over;
   DELETE FROM @schema@.waiters WHERE until_at < v_now - interval '1 minute';
+  DELETE FROM @schema@.vacancies AS v WHERE since < v_now - interval '1 minute'
+    AND NOT EXISTS (SELECT 1 FROM @schema@.waiters AS w WHERE w.key = v.key);
   WITH old AS (
     DELETE FROM @schema@.sessions WHERE used_at < clock_timestamp() - interval '1 day'
       AND session <> '00000000-0000-0000-0000-000000000000'

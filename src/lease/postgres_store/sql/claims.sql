@@ -47,7 +47,7 @@ BEGIN
         FROM @schema@.vacancy_1(p_keys[i], v_lease, p_ticket, p_dead, p_boot_id, r_now) AS vacancy;
       IF v_kind IN ('held', 'wanted') THEN
         IF v_kind = 'wanted' THEN
-          UPDATE @schema@.waiters SET free_since = r_now WHERE key = p_keys[i] AND free_since IS NULL;
+          INSERT INTO @schema@.vacancies (key, since) VALUES (p_keys[i], r_now) ON CONFLICT (key) DO NOTHING;
         END IF;
         r_ticket := p_ticket;
         IF p_ticket IS NULL AND p_queue_ms > 0 THEN
@@ -72,7 +72,7 @@ BEGIN
       ELSE
         v_lease := @schema@.grant_1(v_leases[i], v_kinds[i], p_key_locks[i], p_keys[i], p_tasks[i], p_phases[i],
           p_agent, p_lease_ids[i], p_duration_ms, p_process, p_boot_id, p_session, r_now);
-        UPDATE @schema@.waiters SET free_since = NULL WHERE key = p_keys[i] AND free_since IS NOT NULL;
+        DELETE FROM @schema@.vacancies WHERE key = p_keys[i];
       END IF;
       v_leases[i] := v_lease;
     END LOOP;
@@ -116,12 +116,14 @@ BEGIN
     kind := CASE WHEN p_lease.expires_at > p_now THEN 'takeover' ELSE 'expiry' END;
     v_free_since := CASE kind WHEN 'expiry' THEN p_lease.expires_at END;
   END IF;
-  SELECT count(*), coalesce(v_free_since, min(w.free_since)), (array_agg(w.agent ORDER BY w.ticket))[1]
-    INTO v_before, v_free_since, agent
+  SELECT count(*), (array_agg(w.agent ORDER BY w.ticket))[1] INTO v_before, agent
     FROM @schema@.waiters AS w
     WHERE w.key = p_key AND (p_ticket IS NULL OR w.ticket < p_ticket) AND w.until_at > p_now
       AND NOT (w.process = ANY (p_dead));
   IF v_before = 0 THEN RETURN; END IF;
+  IF v_free_since IS NULL THEN
+    SELECT since INTO v_free_since FROM @schema@.vacancies WHERE key = p_key;
+  END IF;
   -- Each of those before has 50 ms in which the key is its.
   v_free_for_ms := coalesce(@schema@.milliseconds_1(v_free_since, p_now), 0);
   IF v_free_for_ms < 50 * v_before THEN
@@ -140,11 +142,15 @@ BEGIN
   SELECT ticket INTO v_ticket FROM @schema@.waiters WHERE claim = p_request AND key = p_keys[1];
   IF FOUND THEN RETURN v_ticket; END IF;
   v_ticket := nextval('@schema@.tickets');
-  INSERT INTO @schema@.waiters (key, ticket, claim, agent, process, until_at, free_since)
-    SELECT key, v_ticket, p_request, p_agent, p_process, p_now + p_queue_ms * interval '1 millisecond',
-      -- Of several keys, those that are free already count as free from now on.
-      coalesce((SELECT min(free_since) FROM @schema@.waiters AS others WHERE others.key = asked.key),
-        CASE WHEN NOT EXISTS (SELECT 1 FROM @schema@.leases AS lease WHERE lease.key = asked.key) THEN p_now END)
+  -- What is left of those who waited before, whom nobody remembers.
+  DELETE FROM @schema@.vacancies AS v WHERE v.key = ANY (p_keys)
+    AND NOT EXISTS (SELECT 1 FROM @schema@.waiters AS w WHERE w.key = v.key AND w.until_at > p_now);
+  -- Of several keys, those that are free already count as free from now on.
+  INSERT INTO @schema@.vacancies (key, since) SELECT asked.key, p_now FROM unnest(p_keys) AS asked (key)
+    WHERE NOT EXISTS (SELECT 1 FROM @schema@.leases AS lease WHERE lease.key = asked.key)
+    ON CONFLICT (key) DO NOTHING;
+  INSERT INTO @schema@.waiters (key, ticket, claim, agent, process, until_at)
+    SELECT key, v_ticket, p_request, p_agent, p_process, p_now + p_queue_ms * interval '1 millisecond'
     FROM unnest(p_keys) AS asked (key);
   RETURN v_ticket;
 END $$;

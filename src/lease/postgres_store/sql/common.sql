@@ -24,7 +24,8 @@ END $$;
 -- may be dead or want more than this key.
 CREATE OR REPLACE FUNCTION @schema@.free_1(p_key bytea, p_now timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-  UPDATE @schema@.waiters SET free_since = p_now WHERE key = p_key AND free_since IS NULL;
+  INSERT INTO @schema@.vacancies (key, since)
+    SELECT p_key, p_now WHERE EXISTS (SELECT 1 FROM @schema@.waiters WHERE key = p_key) ON CONFLICT (key) DO NOTHING;
   PERFORM pg_notify(channel, '') FROM (
     SELECT DISTINCT 'driftlock ' || split_part(process, '@', 1) AS channel FROM (
       SELECT process FROM @schema@.waiters WHERE key = p_key AND until_at > p_now ORDER BY ticket LIMIT 3

@@ -33,12 +33,16 @@ CREATE TABLE IF NOT EXISTS @schema@.waiters (
   agent bytea NOT NULL,
   process text NOT NULL,
   until_at timestamptz NOT NULL,
-  -- Since when the key is free, if it is.
-  free_since timestamptz,
   PRIMARY KEY (key, ticket)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX IF NOT EXISTS waiters_process ON @schema@.waiters (process);
 CREATE INDEX IF NOT EXISTS waiters_ticket ON @schema@.waiters (ticket);
+
+-- Since when keys are free that somebody waits for. By itself, so that a hand-over costs the same however many wait.
+CREATE TABLE IF NOT EXISTS @schema@.vacancies (
+  key bytea PRIMARY KEY,
+  since timestamptz NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE TABLE IF NOT EXISTS @schema@.events (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
