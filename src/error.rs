@@ -178,6 +178,17 @@ pub enum Error {
         process: String,
     },
 
+    /// A workspace's state could not be moved to another place.
+    #[error("cannot migrate {from} to {to}: {cause}")]
+    NotMigrated {
+        /// Where it is, without credentials.
+        from: String,
+        /// Where it was to go, without credentials.
+        to: String,
+        /// What is in the way, and what to do about it.
+        cause: String,
+    },
+
     /// A defect of this library.
     #[error("driftlock failed unexpectedly: {0}; please report it")]
     Defect(String),
@@ -205,6 +216,7 @@ impl Error {
             Self::LockNotAcquired { .. } => "LOCK_NOT_ACQUIRED",
             Self::NetworkFileSystem { .. } => "NETWORK_FILE_SYSTEM",
             Self::ExporterRunning { .. } => "EXPORTER_RUNNING",
+            Self::NotMigrated { .. } => "NOT_MIGRATED",
             Self::Defect(_) => "DEFECT",
         }
     }

@@ -19,6 +19,7 @@ pub mod location;
 pub mod lock;
 pub mod log;
 pub mod metrics;
+pub mod migration;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod patience;

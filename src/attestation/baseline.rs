@@ -35,6 +35,14 @@ pub fn key(task: &Text, phase: &Text) -> Text {
     Text::from_wtf8(wtf8).unwrap_or_default()
 }
 
+/// The task and the phase of a key; `None` if it is none.
+#[must_use]
+pub fn parts(key: &Text) -> Option<(Text, Text)> {
+    let wtf8 = key.as_wtf8();
+    let colon = memchr::memrchr(b':', wtf8)?;
+    Some((Text::from_wtf8(wtf8[..colon].to_vec())?, Text::from_wtf8(wtf8[colon + 1..].to_vec())?))
+}
+
 /// Whether a phase can be part of a key: with a colon in it, the key could not be split again.
 #[must_use]
 pub fn is_valid_phase(phase: &Text) -> bool {
@@ -70,6 +78,17 @@ impl Baseline {
     pub fn write_entry(&self, key: &Text, out: &mut Vec<u8>) {
         key.write_json(out);
         out.extend_from_slice(b":{");
+        self.write_fields(out);
+        out.push(b'}');
+    }
+
+    /// Appends the record of a reset to this baseline, without a line end.
+    pub fn write_update(&self, task: &Text, phase: &Text, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"taskId\":");
+        task.write_json(out);
+        out.extend_from_slice(b",\"phase\":");
+        phase.write_json(out);
+        out.push(b',');
         self.write_fields(out);
         out.push(b'}');
     }

@@ -212,13 +212,9 @@ impl AttestationStore for FileAttestations {
             reason: update.reason,
             version_tag: update.version_tag,
         };
-        let mut line = b"{\"taskId\":".to_vec();
-        task.write_json(&mut line);
-        line.extend_from_slice(b",\"phase\":");
-        phase.write_json(&mut line);
-        line.push(b',');
-        baseline.write_fields(&mut line);
-        line.extend_from_slice(b"}\n");
+        let mut line = Vec::new();
+        baseline.write_update(task, phase, &mut line);
+        line.push(b'\n');
         updates.append(&line)?;
         baselines.replace(guard.file(), &[(key, baseline)], durability)?;
         let syncs = match durability {

@@ -1,5 +1,6 @@
 //! A line of the attestations log, and what is kept in memory of the log.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::baseline::Baseline;
@@ -175,6 +176,25 @@ pub fn is_of_task(line: &[u8], task: &Text) -> bool {
         .is_some_and(|[id]| id.and_then(json::string).is_some_and(|wtf8| *wtf8 == *task.as_wtf8()))
 }
 
+/// What a record counts for; texts as WTF-8.
+pub(super) struct Counted<'a> {
+    pub(super) task: Option<Cow<'a, [u8]>>,
+    pub(super) drifted: bool,
+    /// `unknown` or `none` for older records, which have none.
+    pub(super) severity: Cow<'a, [u8]>,
+}
+
+impl<'a> Counted<'a> {
+    /// Reads a line of the log; `None` if it is damaged.
+    pub(super) fn from_line(line: &'a [u8]) -> Option<Self> {
+        let [task, drifted, severity] = json::fields(line, ["task_id", "drift_detected", "severity"])?;
+        let drifted = drifted == Some(b"true");
+        let otherwise: &[u8] = if drifted { b"unknown" } else { b"none" };
+        let severity = severity.and_then(json::string).unwrap_or(Cow::Borrowed(otherwise));
+        Some(Self { task: task.and_then(json::string), drifted, severity })
+    }
+}
+
 /// What is kept in memory of the attestations log.
 #[derive(Debug, Default)]
 pub struct LogSummary {
@@ -186,23 +206,19 @@ pub struct LogSummary {
 
 impl Summary for LogSummary {
     fn add(&mut self, offset: u64, line: &[u8]) {
-        let Some([task, drifted, severity]) = json::fields(line, ["task_id", "drift_detected", "severity"])
-        else {
+        let Some(Counted { task, drifted, severity }) = Counted::from_line(line) else {
             self.stats.damaged_lines += 1;
             return;
         };
-        let drifted = drifted == Some(b"true");
         self.stats.total_attestations += 1;
         self.stats.drift_detections += u64::from(drifted);
-        let severity = severity.and_then(json::string);
-        let severity = severity.as_deref().unwrap_or(if drifted { b"unknown" } else { b"none" });
-        if let Some(count) = self.stats.severity_counts.get_mut(severity) {
+        if let Some(count) = self.stats.severity_counts.get_mut(&*severity) {
             *count += 1;
         } else {
-            let severity = Text::from_wtf8(severity.to_vec()).unwrap_or_default();
+            let severity = Text::from_wtf8(severity.into_owned()).unwrap_or_default();
             self.stats.severity_counts.insert(severity, 1);
         }
-        if let Some(task) = task.and_then(json::string) {
+        if let Some(task) = task {
             self.tasks.add(&task, offset, line.len());
         }
     }

@@ -127,6 +127,13 @@ pub trait LeaseStore: Send + Sync {
     /// What has happened since the store was made, and how leases stand. Doesn't wait for writers.
     fn totals(&self, wait: Wait<'_>) -> Result<LeaseTotals>;
 
+    /// No lease was ever given a higher fencing token than this one; 0 if none was given any. Doesn't wait for writers.
+    fn highest_token(&self, wait: Wait<'_>) -> Result<i64>;
+
+    /// Takes in leases that another store has granted, unless there is one for their keys, and gives no token any more
+    /// up to `above`.
+    fn take_in(&self, leases: &[ListedLease], above: i64, wait: Wait<'_>) -> Result<()>;
+
     /// Counts a request that failed, for [`Self::totals`]; a store that can't do so now does it once it can. The caller
     /// says so, since only it knows whether it will ask again. Never waits.
     fn count_failure(&self, request: Request);

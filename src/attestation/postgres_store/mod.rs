@@ -4,6 +4,7 @@
 //! files. See `sql/`.
 
 mod records;
+mod transfer;
 
 use std::sync::Arc;
 
@@ -29,7 +30,12 @@ use crate::text::Text;
 const UPGRADE: Upgrade<'static> = Upgrade {
     part: "attestations",
     version: 1,
-    sql: &[COMMON, include_str!("sql/tables.sql"), include_str!("sql/functions.sql")],
+    sql: &[
+        COMMON,
+        include_str!("sql/tables.sql"),
+        include_str!("sql/functions.sql"),
+        include_str!("sql/import.sql"),
+    ],
 };
 
 /// Attestations in a schema of a PostgreSQL database, 13 or later, which all who name the schema share.

@@ -19,9 +19,9 @@ use crate::postgres::{Failure, Server};
 use crate::text::Text;
 
 /// How many records are read at once.
-const READ_AT_ONCE: i64 = 1000;
+pub(super) const READ_AT_ONCE: i64 = 1000;
 /// How long reading them may take, whatever patience is left: it waits for nobody.
-const READING: Duration = Duration::from_secs(10);
+pub(super) const READING: Duration = Duration::from_secs(10);
 
 /// The positions of keys, counted from 1, in the keys' order; of the same key in their own.
 pub(super) fn in_order(keys: &[&[u8]]) -> Vec<i32> {
@@ -77,7 +77,7 @@ pub(super) fn of_task(server: &Server, task: &Text, patience: Patience) -> Resul
 }
 
 /// A record as it would stand in a file.
-fn line(row: &Row) -> Result<Vec<u8>, Failure> {
+pub(super) fn line(row: &Row) -> Result<Vec<u8>, Failure> {
     if let Some(line) = value::<Option<Vec<u8>>>(row, "line")? {
         return Ok(line);
     }

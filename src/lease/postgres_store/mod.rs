@@ -16,6 +16,7 @@ mod tally;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;
+mod transfer;
 mod waiting;
 
 use std::path::Path;
@@ -433,6 +434,16 @@ impl LeaseStore for PostgresLeaseStore {
     fn totals(&self, wait: Wait<'_>) -> Result<LeaseTotals> {
         self.check_open()?;
         figures::totals(&self.server, wait)
+    }
+
+    fn highest_token(&self, wait: Wait<'_>) -> Result<i64> {
+        self.check_open()?;
+        transfer::highest_token(&self.server, wait)
+    }
+
+    fn take_in(&self, leases: &[ListedLease], above: i64, wait: Wait<'_>) -> Result<()> {
+        self.check_open()?;
+        transfer::take_in(&self.server, leases, above, wait)
     }
 
     fn count_failure(&self, request: store::Request) {

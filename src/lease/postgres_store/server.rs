@@ -26,6 +26,7 @@ const UPGRADE: Upgrade<'static> = Upgrade {
         include_str!("sql/changes.sql"),
         include_str!("sql/claims.sql"),
         include_str!("sql/administration.sql"),
+        include_str!("sql/import.sql"),
     ],
 };
 

@@ -15,6 +15,7 @@ mod sweep;
 mod term;
 mod tokens;
 mod totals;
+mod transfer;
 mod upkeep;
 mod values;
 mod waiting;
@@ -401,6 +402,16 @@ impl LeaseStore for SqliteLeaseStore {
     fn totals(&self, wait: Wait<'_>) -> Result<LeaseTotals> {
         let now = self.now();
         self.write(wait, |writer, upkeep| totals::read(writer, Some(&upkeep.pending), now))
+    }
+
+    fn highest_token(&self, wait: Wait<'_>) -> Result<i64> {
+        self.read(wait, |reader| transfer::highest_token(reader, self.now()))
+    }
+
+    fn take_in(&self, leases: &[ListedLease], above: i64, wait: Wait<'_>) -> Result<()> {
+        self.write(wait, |writer, upkeep| {
+            transfer::take_in(writer, leases, above, &upkeep.tokens, self.now())
+        })
     }
 
     fn count_failure(&self, request: Request) {

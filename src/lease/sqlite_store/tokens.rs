@@ -159,6 +159,18 @@ impl TokenSource {
         Ok(())
     }
 
+    /// Lets the sequence go on behind a token, in a synced write transaction.
+    pub(super) fn go_on_behind(&self, writer: &Connection, token: i64) -> Result<(), Failure> {
+        // What was set aside may not be behind it.
+        *self.lock() = None;
+        writer.execute(
+            "UPDATE phase_lease_meta SET next_token = max(next_token, ?1), token_ceiling = max(token_ceiling, ?1 + ?2)
+             WHERE id = 1",
+            params![token + 1, RANGE],
+        )?;
+        Ok(())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Reserve>> {
         self.reserve.lock().unwrap_or_else(PoisonError::into_inner)
     }

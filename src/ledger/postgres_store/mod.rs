@@ -3,6 +3,8 @@
 //! Only the server knows what an entry is chained to, so it makes the lines: of the parts that come with the call, the
 //! hashes and its own time. They are, byte for byte, those that a file would have. See `sql/`.
 
+mod transfer;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,8 +26,11 @@ use crate::postgres::rows::{count, only, unexpected, value};
 use crate::postgres::{COMMON, Failure, Parameter, Server, Upgrade};
 use crate::text::Text;
 
-const UPGRADE: Upgrade<'static> =
-    Upgrade { part: "ledger", version: 1, sql: &[COMMON, include_str!("sql/ledger.sql")] };
+const UPGRADE: Upgrade<'static> = Upgrade {
+    part: "ledger",
+    version: 1,
+    sql: &[COMMON, include_str!("sql/ledger.sql"), include_str!("sql/import.sql")],
+};
 
 /// How many entries are read at once.
 const READ_AT_ONCE: i64 = 1000;
@@ -111,12 +116,28 @@ impl PostgresLedger {
         patience: Patience,
         mut found: impl FnMut(Vec<u8>),
     ) -> Result<()> {
+        self.for_each_piece(task_key, 0, patience, |lines| {
+            for line in lines {
+                found(line);
+            }
+            Ok(())
+        })
+    }
+
+    /// Gives the lines behind a number, some at a time.
+    fn for_each_piece(
+        &self,
+        task_key: Option<i64>,
+        behind: i64,
+        patience: Patience,
+        mut found: impl FnMut(Vec<Vec<u8>>) -> Result<()>,
+    ) -> Result<()> {
         const OF_ALL: &str =
             "SELECT number, line FROM @schema@.entries WHERE number > $1 ORDER BY number LIMIT $2";
         const OF_TASK: &str = "SELECT number, line FROM @schema@.entries WHERE number > $1 AND task_key = $3
             ORDER BY number LIMIT $2";
         let Patience::Until(deadline) = patience else { return Err(Error::DatabaseLocked) };
-        let mut last = 0_i64;
+        let mut last = behind;
         loop {
             let mut parameters: Vec<Parameter<'_>> = vec![(&last, Type::INT8), (&READ_AT_ONCE, Type::INT8)];
             if let Some(task_key) = &task_key {
@@ -130,9 +151,7 @@ impl PostgresLedger {
             })?;
             let Some((number, _)) = lines.last() else { return Ok(()) };
             last = *number;
-            for (_, line) in lines {
-                found(line);
-            }
+            found(lines.into_iter().map(|(_, line)| line).collect())?;
         }
     }
 }

@@ -20,14 +20,16 @@ CREATE TABLE IF NOT EXISTS @schema@.baseline_updates (
   -- So that a call that is made again resets nothing again.
   request uuid PRIMARY KEY,
   at timestamptz NOT NULL,
-  task bytea NOT NULL,
-  phase bytea NOT NULL,
-  hash bytea NOT NULL,
-  version bigint NOT NULL,
-  updated_at bytea NOT NULL,
+  task bytea,
+  phase bytea,
+  hash bytea,
+  version bigint,
+  updated_at bytea,
   updated_by bytea,
   reason bytea,
-  version_tag bytea
+  version_tag bytea,
+  -- The whole record, of a reset that was not made here.
+  line bytea
 );
 
 -- The records: at 10,000,000 of them about 200 bytes a row, and three indexes of which two grow at their end, so that
@@ -55,7 +57,7 @@ CREATE TABLE IF NOT EXISTS @schema@.attestations (
   persona_summary bytea,
   agent_type bytea,
   model_version bytea,
-  -- The whole record, of one that was not made here and would be written otherwise now.
+  -- The whole record, of one that was not made here.
   line bytea
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 -- For the history of a task.
