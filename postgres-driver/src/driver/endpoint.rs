@@ -15,6 +15,9 @@ use crate::client::Problem;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After how much silence the system asks whether the other side is still there, how often, and how many times.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
+/// After how long the system gives up what the other side hasn't taken: a request must not come out of a network that is
+/// whole again when its call has long failed.
+const UNTAKEN: Duration = Duration::from_secs(10);
 
 /// A server and a database there. Shown without user and password.
 pub(super) struct Endpoint {
@@ -66,13 +69,15 @@ impl Endpoint {
             driver.password(password.as_encoded_bytes());
         }
         if driver.get_connect_timeout().is_none() {
-            driver.connect_timeout(CONNECT_TIMEOUT);
+            // So that the last of several is tried too if those before it don't answer.
+            driver.connect_timeout(CONNECT_TIMEOUT / hosts(&driver));
         }
         if driver.get_application_name().is_none() {
             driver.application_name("driftlock");
         }
         let (idle, interval, retries) = KEEPALIVE;
         driver.keepalives_idle(idle).keepalives_interval(interval).keepalives_retries(retries);
+        driver.tcp_user_timeout(UNTAKEN);
         Ok(Self { driver, trust: Trust { verification, roots }, connector: OnceLock::new() })
     }
 
@@ -81,9 +86,9 @@ impl Endpoint {
         self.connector.get_or_init(|| self.trust.connector()).clone().map_err(Problem::Unusable)
     }
 
-    /// The longest that one try to connect may take.
+    /// The longest that one try to connect may take, to whichever of the hosts.
     pub(super) fn connect_timeout(&self) -> Duration {
-        self.driver.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT)
+        self.driver.get_connect_timeout().map_or(CONNECT_TIMEOUT, |each| *each * hosts(&self.driver))
     }
 }
 
@@ -103,6 +108,10 @@ impl fmt::Display for Endpoint {
         }
         write!(f, "/{}", self.driver.get_dbname().unwrap_or_default())
     }
+}
+
+fn hosts(driver: &Config) -> u32 {
+    u32::try_from(driver.get_hosts().len()).unwrap_or(u32::MAX).max(1)
 }
 
 fn verification(mode: Option<&str>, driver: &Config) -> Result<Option<Verification>, Problem> {

@@ -98,3 +98,29 @@ fn an_asynchronous_standby_forgets_what_it_was_not_sent_and_repeats_tokens_unles
     place.number("SELECT setval('@.tokens', nextval('@.tokens') + 1000000)");
     assert!(acquired(&place.manager("b"), "38").fencing_token > late[39].fencing_token);
 }
+
+/// A port of this machine that takes connections up to a point, and then says nothing, as a machine does that is gone.
+#[cfg(target_os = "linux")]
+fn silent() -> (std::net::TcpListener, Vec<std::net::TcpStream>, u16) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
+    let waiting = std::iter::from_fn(|| connect().ok()).collect();
+    (listener, waiting, address.port())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_host_that_says_nothing_keeps_nobody_from_the_next_one() {
+    let Some(server) = TestServer::shared() else { return };
+    let (_listener, _waiting, silent) = silent();
+    let place = Place::on(server);
+    let port = server.port;
+    let url = format!(
+        "postgres://postgres:{PASSWORD}@127.0.0.1:{silent},127.0.0.1:{port}/postgres?schema={}&\
+         target_session_attrs=read-write",
+        place.schema
+    );
+    acquired(&place.manager_at(&url, options("a")).unwrap(), "t");
+}
