@@ -130,6 +130,13 @@ struct Leases {
     missing: Vec<ListedLease>,
 }
 
+impl Leases {
+    /// Whether there never were any. Those of programs of before have no tokens.
+    fn are_none(&self) -> bool {
+        self.highest_token == 0 && self.live.is_empty()
+    }
+}
+
 impl Migration<'_> {
     fn run(&self, is_dry_run: bool) -> Result<Report> {
         let (from, to) = (self.from, self.to);
@@ -208,7 +215,7 @@ impl Migration<'_> {
     }
 
     fn put_leases(&self, leases: &Leases) -> Result<()> {
-        if leases.highest_token == 0 {
+        if leases.are_none() {
             return Ok(());
         }
         let Some(target) = self.to.leases(true)? else { return Ok(()) };
@@ -243,7 +250,7 @@ impl Migration<'_> {
         if to.baselines()? != *baselines {
             return Err(self.differs("baselines"));
         }
-        if leases.highest_token > 0 {
+        if !leases.are_none() {
             let Some(target) = to.leases(true)? else { return Err(self.differs("leases")) };
             let (closing, patience) = (Closing::default(), Patience::lasting(PATIENCE));
             let present = live_and_expired(&*target, Wait::new(patience, &closing))?;

@@ -240,6 +240,19 @@ fn leases_are_still_held_and_no_token_comes_again() {
 }
 
 #[test]
+fn a_lease_without_a_token_is_taken_along() {
+    let Some(schema) = TestSchema::new() else { return };
+    let (workspace, url) = (Workspace::new(), schema.url());
+    drop(acquired(&workspace.leases("a"), "t"));
+    let database = rusqlite::Connection::open(workspace.0.path().join("state/orchestrator.db")).unwrap();
+    let as_of_before =
+        "UPDATE phase_leases SET fencing_token = NULL; UPDATE phase_lease_meta SET next_token = 1";
+    database.execute_batch(as_of_before).unwrap();
+    assert_eq!(run(workspace.place(), Place::Server(&url)).unwrap().leases, part(1, 1));
+    assert!(is_held(&on_server(&url, "b", workspace.0.path()), "t"));
+}
+
+#[test]
 fn a_target_that_is_in_use_is_left_alone() {
     let workspace = Workspace::new();
     workspace.fill(2);

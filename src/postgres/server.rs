@@ -4,9 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::postgres::Row;
-
-use super::{Address, Attempt, Failure, Parameter, Pool, Session, Upgrade, quoted, upgrade, version};
+use super::{Address, Attempt, Failure, Parameter, Pool, Row, Session, Upgrade, quoted, upgrade, version};
 use crate::digest::hex_digest;
 use crate::error::{Error, Result};
 use crate::patience::Patience;

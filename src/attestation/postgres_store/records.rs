@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::postgres::Row;
 use postgres_types::Type;
 
 use super::UPGRADE;
@@ -15,7 +14,7 @@ use crate::digest::short_digest;
 use crate::error::{Error, Result};
 use crate::patience::Patience;
 use crate::postgres::rows::{count, optional_text, text, time_ms, value};
-use crate::postgres::{Failure, Server};
+use crate::postgres::{Failure, Row, Server};
 use crate::text::Text;
 
 /// How many records are read at once.

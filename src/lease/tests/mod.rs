@@ -10,6 +10,7 @@ mod postgres;
 mod processes;
 mod strings;
 mod totals;
+mod transfer;
 mod workspace;
 
 use std::path::{Path, PathBuf};

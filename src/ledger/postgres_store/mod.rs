@@ -8,7 +8,6 @@ mod transfer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::postgres::Row;
 use postgres_types::Type;
 use uuid::Uuid;
 
@@ -23,7 +22,7 @@ use crate::lease::{Fence, FenceParameters};
 use crate::location::Location;
 use crate::patience::Patience;
 use crate::postgres::rows::{count, only, unexpected, value};
-use crate::postgres::{COMMON, Failure, Parameter, Server, Upgrade};
+use crate::postgres::{COMMON, Failure, Parameter, Row, Server, Upgrade};
 use crate::text::Text;
 
 const UPGRADE: Upgrade<'static> = Upgrade {
