@@ -30,6 +30,9 @@ const LONGEST_MARGIN_MS: i64 = 1000;
 
 /// Between two looks whether it is still there, in milliseconds: an operator may have released it.
 const LOOK_MS: i64 = 1000;
+/// How many looks there are in a lease's duration at most, where each is a request: else a server of many long leases would
+/// do little else than answer them.
+const REMOTE_LOOKS: i64 = 60;
 /// For how long a lease that is gone while it is being exchanged may have been handed over, in milliseconds.
 const EXCHANGE_MS: i64 = 50;
 
@@ -104,7 +107,7 @@ impl Hold {
             end: asked_ms.saturating_add(terms.max_hold_ms),
             progress_due: terms.progress_ms.map(|ms| clock.boot_ms().saturating_add(ms)),
             next_renewal: asked_ms.saturating_add(first_ms / 3),
-            next_check: asked_ms.saturating_add(LOOK_MS),
+            next_check: asked_ms.saturating_add(look_ms(&*store, terms)),
             retry_ms: RETRY_MS.0,
             expires_at: lease.expires_at,
             last_failure: None,
@@ -302,7 +305,7 @@ impl Hold {
     /// Notices if somebody else has ended it.
     fn check(&self) {
         let now = self.clock.boot_ms();
-        self.lock().next_check = now.saturating_add(LOOK_MS);
+        self.lock().next_check = now.saturating_add(look_ms(&*self.store, self.terms));
         let closing = Closing::default();
         let wait = Wait::new(self.patience(now), &closing);
         let cause = match self.store.get(self.key.as_key(), wait) {
@@ -353,6 +356,11 @@ impl Hold {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Between two looks whether a lease is still there, in milliseconds.
+fn look_ms(store: &dyn LeaseStore, terms: HoldTerms) -> i64 {
+    if store.is_remote() { LOOK_MS.max(terms.duration_ms / REMOTE_LOOKS) } else { LOOK_MS }
 }
 
 /// The holds of a manager, released with it.

@@ -171,6 +171,19 @@ fn a_holder_is_told_that_an_operator_has_released_its_lease() {
 }
 
 #[test]
+fn long_leases_are_looked_at_less_often() {
+    let Some(server) = TestServer::shared() else { return };
+    let place = Place::on(server);
+    let manager = place.manager("a");
+    for (duration_ms, look_ms) in [(300_000, 5000), (30_000, 1000)] {
+        let before = clock().boot_ms();
+        let (held, _loss) = hold(&manager, &duration_ms.to_string(), duration_ms);
+        let after = clock().boot_ms();
+        assert!((before + look_ms..=after + look_ms).contains(&held.next_look()));
+    }
+}
+
+#[test]
 fn what_must_not_block_does_not_ask_the_server() {
     let Some(server) = TestServer::shared() else { return };
     let place = Place::on(server);
