@@ -330,22 +330,24 @@ fn look(server: &Server) -> Result<Vec<Place>> {
 
 /// Tries the claims that may succeed now; whether one was granted.
 fn try_the_promising(server: &Arc<Server>, places: &[Place]) -> bool {
-    let mut is_granted = false;
+    // One claim may have several places, and the dead in the way of all of them.
+    let mut promising: BTreeMap<i64, Vec<String>> = BTreeMap::new();
     for place in places {
-        let takes_from_the_dead = {
+        let (takes_from_the_dead, not_before) = {
             let inside = server.room.lock();
             let Some(waiter) = inside.waiters.get(&place.ticket) else { continue };
-            if waiter.not_before > Instant::now() {
-                continue;
-            }
-            waiter.request.claim.takes_from_the_dead
+            (waiter.request.claim.takes_from_the_dead, waiter.not_before)
         };
         let holder = place.holder.iter().filter(|_| takes_from_the_dead);
         let dead: Vec<String> =
             holder.chain(&place.before).filter(|process| server.is_dead(process)).cloned().collect();
-        if place.due <= Instant::now() || !dead.is_empty() {
-            is_granted |= try_claim(server, Ticket(place.ticket), &dead, false);
+        if !dead.is_empty() || place.due.max(not_before) <= Instant::now() {
+            promising.entry(place.ticket).or_default().extend(dead);
         }
+    }
+    let mut is_granted = false;
+    for (ticket, dead) in promising {
+        is_granted |= try_claim(server, Ticket(ticket), &dead, false);
     }
     is_granted
 }
@@ -377,8 +379,9 @@ fn try_claim(server: &Arc<Server>, ticket: Ticket, dead: &[String], is_last: boo
                 Err(Error::LeaseHeld { task: key.task, phase: key.phase, holder })
             }
             Claimed::Refused { .. } => {
+                // What the server said goes for what was held then, which may have been given back since.
                 let retry = Duration::from_millis(u64::try_from(reply.retry_ms).unwrap_or(0));
-                waiter.not_before = Instant::now() + retry;
+                waiter.not_before = Instant::now() + retry.min(POLL.1);
                 waiter.asked_boot_ms = None;
                 return put_back(room, ticket, waiter);
             }
