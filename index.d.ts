@@ -47,8 +47,19 @@ export type Durability = 'process' | 'sync'
 
 /** How and where things are stored. */
 export interface StorageOptions extends WorkspaceOptions {
-  /** What a change survives once its call has resolved. Default `'process'`. */
+  /**
+   * What a change survives once its call has resolved. Default `'process'`. On a server it survives what the server's
+   * settings promise, with `'sync'` at least the end of the server.
+   */
   durability?: Durability
+  /**
+   * Where leases, attestations and the ledger are kept: `'sqlite'`, in the workspace's database and files, for agents of
+   * one machine; or in a schema of a PostgreSQL database (13 or later), for agents of several, at a URL such as
+   * `postgres://user:password@host:5432/database?schema=driftlock&sslmode=verify-full`. Without a password in it that of
+   * the environment's `PGPASSWORD` counts. Those who name the same database and schema share all of it, whatever their
+   * workspaces. Default: what the environment's `DRIFTLOCK_STORE` says, else `'sqlite'`.
+   */
+  store?: string
 }
 
 /** Who holds leases, and for how long. */
@@ -75,10 +86,18 @@ export interface PhaseLeaseOptions extends StorageOptions {
   reentrant?: boolean
 }
 
+/** How the store of leases is: see {@link PhaseLeaseManager.health}. */
+export type LeaseHealth = DatabaseHealth | ServerHealth
+
 /** Proof of a lease: plain data that can be passed to another process, which writes on the holder's behalf. */
 export interface Fence {
   /** The workspace whose leases it is about. */
   workspace: string
+  /**
+   * The server that has these leases, without credentials; absent if the workspace has them. A process that checks the
+   * fence must know how to get in: by a {@link PhaseLeaseManager} that it has open there, or by `DRIFTLOCK_STORE`.
+   */
+  store?: string
   /** The task. */
   taskId: string
   /** The phase. */
@@ -152,7 +171,8 @@ export interface HeldLease extends AsyncDisposable {
   progress(): void
   /**
    * Gives it back. Resolves to whether it was still this holder's; a second time to false. Rejects with a
-   * {@link LeaseError} (`DATABASE`, `DATABASE_LOCKED`) if the store fails: it is then no longer renewed.
+   * {@link LeaseError} (`DATABASE`, `DATABASE_LOCKED`, `SERVER`, `SERVER_UNREACHABLE`) if the store fails: it is then no
+   * longer renewed.
    */
   release(): Promise<boolean>
   /**
@@ -216,7 +236,7 @@ export interface PhaseLeaseManager {
    * does not overtake them: it is refused, with the first waiter as `holder`.
    *
    * Rejects with a {@link LeaseError}: `LEASE_HELD` if it can't be had in time, `INVALID_ARGUMENT`, `DATABASE`,
-   * `DATABASE_LOCKED`, `CLOSED`; with the signal's reason if that aborts.
+   * `DATABASE_LOCKED`, `SERVER`, `SERVER_UNREACHABLE`, `CLOSED`; with the signal's reason if that aborts.
    */
   hold(taskId: string, phase: WorkPhase | (string & {}), options?: HoldOptions): Promise<HeldLease>
   /**
@@ -427,8 +447,9 @@ export declare class DriftlockError extends Error {
   constructor(code: string, message: string, options?: ErrorOptions)
   /**
    * Names the kind of failure and stays the same from version to version: `INVALID_ARGUMENT`, `IO`, `DATABASE`,
-   * `DATABASE_LOCKED`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`, `LEASE_HELD`, `LEASE_LOST`, `FENCED`,
-   * `NETWORK_FILE_SYSTEM`, `OPENTELEMETRY_MISSING`, `PLATFORM_UNSUPPORTED` or `DEFECT`.
+   * `DATABASE_LOCKED`, `SERVER`, `SERVER_UNREACHABLE`, `WOULD_BLOCK`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`,
+   * `LEASE_HELD`, `LEASE_LOST`, `FENCED`, `NETWORK_FILE_SYSTEM`, `OPENTELEMETRY_MISSING`, `PLATFORM_UNSUPPORTED` or
+   * `DEFECT`.
    */
   readonly code: string
 }
@@ -544,7 +565,11 @@ export declare function registerOpenTelemetry(options?: OpenTelemetryOptions): O
  * workspace.
  *
  * Leases are kept in `<workspaceRoot>/state/orchestrator.db` (SQLite, WAL, `synchronous = NORMAL`), which may also be
- * used by other code. A lease survives the death of its holder's process and then ends by its duration. A power cut
+ * used by other code; with the option `store` in a schema of a PostgreSQL database, for agents on several machines. The
+ * calls are the same there, but those that answer at once can't ask a server: {@link PhaseLeaseManager.holdsLease}
+ * answers from what this process knows, {@link PhaseLeaseManager.getLease} throws `WOULD_BLOCK`.
+ *
+ * A lease survives the death of its holder's process and then ends by its duration. A power cut
  * ends all leases, whatever `durability` says: none of the boot before keeps anybody out, and no fencing token is
  * repeated. Without `durability: 'sync'` the last changes before it may be lost, with it what was acknowledged is
  * in the database. Calls of one manager take effect in the order in which they are made, also if they are not
@@ -590,17 +615,20 @@ export declare class PhaseLeaseManager {
    */
   listLeaseEvents(): Promise<LeaseEvent[]>
   /**
-   * Opens the workspace's database, and makes it, its table and its folder where they are absent.
+   * Opens the workspace's database, and makes it, its table and its folder where they are absent. With a server as its
+   * store it connects to nothing: the first call does, and makes the schema where it is absent.
    *
    * @param workspaceRoot the workspace's folder, the same for all agents (see {@link resolveWorkspace})
    * @param options who the holder is, how long its leases last, and what they survive
    * @throws {LeaseError} `INVALID_ARGUMENT` for bad arguments, before anything is touched; `IO` or `DATABASE` if
-   * the database can't be opened, `DATABASE_LOCKED` if other processes keep it busy; `NETWORK_FILE_SYSTEM`
-   * where `networkFileSystem: 'refuse'` says so, before anything is touched
+   * the database can't be opened, `DATABASE_LOCKED` if other processes keep it busy; `SERVER` if the certificates to
+   * trust can't be read; `NETWORK_FILE_SYSTEM` where `networkFileSystem: 'refuse'` says so, before anything is touched
    */
   constructor(workspaceRoot: string, options?: PhaseLeaseOptions)
   /** The workspace's folder, as an absolute path. */
   get workspace(): string
+  /** Where leases are kept: `'sqlite'`, or the server's address, database and schema, without credentials. */
+  get store(): string
   /**
    * Acquires the lease of a task and phase, unless somebody holds it; this agent too is refused while it holds it.
    * A lease that has ended is anybody's to acquire.
@@ -629,11 +657,17 @@ export declare class PhaseLeaseManager {
   /**
    * Whether this agent holds the lease now: it has acquired it, and it has not ended. False if the store fails
    * (the log says so) and for arguments of a wrong type.
+   *
+   * With a server as its store it asks nobody: it answers whether this process was granted the lease, or renewed it,
+   * so short a time ago that nobody else can have it. What another process of the same agent id holds it does not know,
+   * and of a forced release it learns with the next renewal; {@link PhaseLeaseManager.holdsLeaseAsync} asks the server.
    */
   holdsLease(taskId: string, phase: WorkPhase | (string & {})): boolean
   /**
    * The lease of a task and phase, whoever holds it and also if it has ended; null if there is none, if the store
    * fails (the log says so) and for arguments of a wrong type.
+   *
+   * @throws {LeaseError} `WOULD_BLOCK` with a server as its store: {@link PhaseLeaseManager.getLeaseAsync} asks it
    */
   getLease(taskId: string, phase: WorkPhase | (string & {})): PhaseLease | null
   /**
@@ -649,14 +683,16 @@ export declare class PhaseLeaseManager {
   /** The state of all leases of the workspace; zeros without any, and if the store fails (the log says so). */
   getStats(): Promise<LeaseStats>
   /**
-   * How the database is and what can be promised where it is, for those who operate it. Rejects with a
-   * {@link LeaseError}: `CLOSED` after `close()`, `IO` or `DATABASE` if the database can't be read.
+   * How the store is and what can be promised where it is, for those who operate it. Rejects with a
+   * {@link LeaseError}: `CLOSED` after `close()`, `IO` or `DATABASE` if the database can't be read, `SERVER` or
+   * `SERVER_UNREACHABLE` if the server can't.
    */
   health(): Promise<LeaseHealth>
   /**
    * Lets go of the database; the leases stay. May be called again. Calls made before it that were not awaited
    * still take effect, unless another process keeps the database busy; calls after it answer as on a failure of
-   * the store. Once it returns, nothing is written below the workspace any more.
+   * the store. Once it returns, nothing is written below the workspace any more. A server that does not answer is
+   * waited for half a second at most; what it was asked before may still take effect.
    */
   close(): void
 }
@@ -667,6 +703,9 @@ export declare class PhaseLeaseManager {
  * It is kept in `<workspaceRoot>/state/process/ledger.jsonl`, one entry a line. Any number of processes may append:
  * the chain stays whole. An entry whose append has resolved survives the death of the process; a power cut it survives
  * once the operating system has written it back, or at once, and all entries before it, with `durability: 'sync'`.
+ *
+ * With a server as its store there is no file. Calls that reject then do so with `SERVER` and `SERVER_UNREACHABLE`;
+ * after the latter an entry may be there or not.
  */
 export declare class PhaseLedger {
   /**
@@ -719,6 +758,9 @@ export declare class PhaseLedger {
  * the log of resets `prompt_baseline_updates.jsonl`. They are current when a call resolves, whatever other
  * processes do at the same time. What was acknowledged survives the death of the process; a power cut it survives
  * once the operating system has written it back, or at once with `durability: 'sync'`.
+ *
+ * With a server as its store there are no files. Failures then have the codes `SERVER` and `SERVER_UNREACHABLE`, also in
+ * the answers to `attest`, which waits for a silent server for 10 s.
  */
 export declare class PromptAttestationManager {
   /**
@@ -830,6 +872,26 @@ export declare class TelemetryRecorder {
  */
 export declare function acquireLock(lockPath: string, options?: LockOptions): Promise<boolean>
 
+/** How a workspace's database is, for those who operate it. */
+export interface DatabaseHealth {
+  /** Where leases are kept. */
+  store: 'sqlite'
+  /** The database file. */
+  databasePath: string
+  /** Its size in bytes, without its log. */
+  databaseBytes: number
+  /** The size of its write-ahead log in bytes. One that keeps growing has a reader somewhere that doesn't end. */
+  logBytes: number
+  /** Whether it is in WAL mode, as it should be. */
+  wal: boolean
+  /** Whether the table of leases was made by the code before driftlock. It works, but each change takes longer. */
+  oldSchema: boolean
+  /** What leases go by: the time since the machine started, or the wall clock, which can be set. */
+  clock: 'boot' | 'wall'
+  /** Where the database is. */
+  fileSystem: FileSystemHealth
+}
+
 /** The answer to an attestation. */
 export interface DriftAnalysis {
   /** Whether the prompt differs from its baseline. */
@@ -936,24 +998,6 @@ export interface LeaseEvent {
   by?: string
   /** Why it was released. */
   reason?: string
-}
-
-/** How a workspace's database is, for those who operate it. */
-export interface LeaseHealth {
-  /** The database file. */
-  databasePath: string
-  /** Its size in bytes, without its log. */
-  databaseBytes: number
-  /** The size of its write-ahead log in bytes. One that keeps growing has a reader somewhere that doesn't end. */
-  logBytes: number
-  /** Whether it is in WAL mode, as it should be. */
-  wal: boolean
-  /** Whether the table of leases was made by the code before driftlock. It works, but each change takes longer. */
-  oldSchema: boolean
-  /** What leases go by: the time since the machine started, or the wall clock, which can be set. */
-  clock: 'boot' | 'wall'
-  /** Where the database is. */
-  fileSystem: FileSystemHealth
 }
 
 /** A lease as {@link PhaseLeaseManager.listLeases} tells of it. */
@@ -1077,6 +1121,27 @@ export declare function releaseLock(lockPath: string): Promise<void>
  * can't be read or does not lead to a repository, as in a worktree whose repository was removed or moved
  */
 export declare function resolveWorkspace(path: string): string
+
+/** How a schema on a PostgreSQL server is, for those who operate it. */
+export interface ServerHealth {
+  /** Where leases are kept. */
+  store: 'postgres'
+  /** The server's address, database and schema, without credentials. */
+  server: string
+  /** The server's version, in its own words. */
+  serverVersion: string
+  /** The version of the part of the schema that leases are in. */
+  schemaVersion: number
+  /** The size of the schema's tables and indexes in bytes. */
+  databaseBytes: number
+  /** What leases go by: the server's wall clock. Setting that ends or prolongs leases. */
+  clock: 'server'
+  /**
+   * By how many milliseconds the server's clock is ahead of this machine's, within the time that one request takes.
+   * Leases don't depend on it.
+   */
+  clockAheadMs: number
+}
 
 /**
  * Sets which events are logged: those of this level and above. Overrides the environment variable `DRIFTLOCK_LOG`.

@@ -32,6 +32,7 @@ function extendLeases(binding, LeaseError) {
       this.leaseId = binding.__holdLeaseId(native)
       this.fence = Object.freeze({
         workspace: manager.workspace,
+        ...(manager.store === 'sqlite' ? {} : { store: manager.store }),
         taskId,
         phase,
         token: binding.__holdToken(native),

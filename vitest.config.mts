@@ -1,15 +1,48 @@
 import { defineConfig } from 'vitest/config'
+import { whereIsPostgres } from './__test__/helpers/postgres.js'
+
+/** What is promised of every store is tested on each of them. */
+const ON_EACH_STORE = [
+  'administration',
+  'fenced-write-file',
+  'fences',
+  'hold-many',
+  'leases',
+  'leases-stats',
+  'lease-totals',
+  'odd-strings',
+]
+
+const onServer = {
+  extends: true as const,
+  test: {
+    name: 'postgres',
+    env: { DRIFTLOCK_TEST_STORE: 'postgres' },
+    include: ['__test__/postgres/*.test.ts', ...ON_EACH_STORE.map((name) => `__test__/${name}.test.ts`)],
+    globalSetup: ['__test__/helpers/postgres-server.ts'],
+    setupFiles: ['__test__/helpers/on-postgres.ts'],
+  },
+}
 
 export default defineConfig({
   test: {
-    include: ['__test__/**/*.test.ts'],
-    // Waits for alerts: npm run test:monitoring.
-    exclude: ['**/node_modules/**', '__test__/monitoring/end-to-end.test.ts'],
     // Native code, locks and signals are per process, so each file gets a process of its own.
     pool: 'forks',
     testTimeout: 30_000,
     hookTimeout: 30_000,
     // What users import is the file as it is, loaded by Node itself and not rewritten by a bundler.
     server: { deps: { external: [/\/index\.js$/] } },
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'workspace',
+          include: ['__test__/**/*.test.ts'],
+          // Waits for alerts: npm run test:monitoring.
+          exclude: ['**/node_modules/**', '__test__/monitoring/end-to-end.test.ts', '__test__/postgres/**'],
+        },
+      },
+      ...(whereIsPostgres() ? [onServer] : []),
+    ],
   },
 })

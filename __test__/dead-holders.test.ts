@@ -55,7 +55,7 @@ describe.each<How>(['acquireLease', 'hold'])('the lease that a killed process ha
     const root = makeWorkspace()
     const peer = await holder(root, how)
     const heir = openLeases(root, HEIR)
-    const token = heir.getLease('T', 'SPEC')?.fencing_token
+    const token = (await heir.getLeaseAsync('T', 'SPEC'))?.fencing_token
     expect(await heir.acquireLease('T', 'SPEC')).toMatchObject({ acquired: false, reason: HELD, holder: 'victim' })
     await peer.kill()
     const { lease } = await heir.acquireLease('T', 'SPEC')
@@ -116,7 +116,7 @@ describe.each<How>(['acquireLease', 'hold'])('the lease that a killed process ha
     const root = makeWorkspace()
     const peer = await holder(root, how)
     const heir = openLeases(root, HEIR)
-    const fencingToken = heir.getLease('T', 'SPEC')?.fencing_token
+    const fencingToken = (await heir.getLeaseAsync('T', 'SPEC'))?.fencing_token
     await peer.kill()
     await heir.acquireLease('T', 'SPEC')
     expect(await heir.listLeaseEvents()).toMatchObject([
@@ -148,7 +148,7 @@ describe('a process that has closed properly is not dead', () => {
     expect(await heir.acquireLease('T', 'SPEC')).toMatchObject({ acquired: false, holder: 'victim' })
     await expect(heir.hold('T', 'SPEC', { waitMs: 600 })).rejects.toMatchObject({ code: 'LEASE_HELD' })
     const again = openLeases(root, { agentId: 'victim' })
-    expect(again.holdsLease('T', 'SPEC')).toBe(true)
+    expect(await again.holdsLeaseAsync('T', 'SPEC')).toBe(true)
     expect((await again.renewLease('T', 'SPEC')).renewed).toBe(true)
     expect(await heir.acquireLease('T', 'SPEC')).toMatchObject({ acquired: false, holder: 'victim' })
     expect(await again.releaseLease('T', 'SPEC')).toBe(true)
@@ -173,7 +173,7 @@ describe('a process that has closed properly is not dead', () => {
     expect((await same.renewLease('T', 'SPEC')).renewed).toBe(true)
     await peer.kill()
     expect(await openLeases(root, HEIR).acquireLease('T', 'SPEC')).toMatchObject({ acquired: false, holder: 'victim' })
-    expect(same.holdsLease('T', 'SPEC')).toBe(true)
+    expect(await same.holdsLeaseAsync('T', 'SPEC')).toBe(true)
   })
 
   test('another open manager of its process speaks for it', async () => {
@@ -228,7 +228,7 @@ describe('an agent that asks for its own lease', () => {
     expect(acquired).toBe(true)
     expect(lease).toEqual({ ...first, expires_at: lease?.expires_at })
     expect(Date.parse(lease?.expires_at ?? '')).toBeGreaterThan(Date.parse(first?.expires_at ?? '') + 500_000)
-    expect(manager.getLease('T', 'SPEC')).toEqual(lease)
+    expect(await manager.getLeaseAsync('T', 'SPEC')).toEqual(lease)
     const held = await again.hold('T', 'SPEC')
     expect([held.leaseId, held.fence.token]).toEqual([first?.lease_id, first?.fencing_token])
     expect(await again.listLeaseEvents()).toEqual([])
@@ -241,10 +241,10 @@ describe('an agent that asks for its own lease', () => {
     const peer = await holder(root)
     await peer.kill()
     const manager = openLeases(root, { agentId: 'victim', reentrant: true, leaseDuration: 0.05 })
-    const before = manager.getLease('T', 'SPEC')
+    const before = await manager.getLeaseAsync('T', 'SPEC')
     const get = async () => (await manager.acquireLease('T', 'SPEC')).lease
     expect((await get())?.fencing_token).toBe(before?.fencing_token)
-    await until(() => !manager.holdsLease('T', 'SPEC'), 'it has expired')
+    await until(async () => !(await manager.holdsLeaseAsync('T', 'SPEC')), 'it has expired')
     expect((await get())?.lease_id).toBe(before?.lease_id)
     expect(manager.holdsLease('T', 'SPEC')).toBe(true)
   })
@@ -262,7 +262,7 @@ describe('an agent that asks for its own lease', () => {
       expect(await asking.acquireLease('T', 'SPEC')).toMatchObject({ acquired: false, reason: HELD, holder: 'me' })
       await expect(asking.hold('T', 'SPEC')).rejects.toMatchObject({ code: 'LEASE_HELD' })
     }
-    expect(manager.getLease('T', 'SPEC')).toEqual(lease)
+    expect(await manager.getLeaseAsync('T', 'SPEC')).toEqual(lease)
   })
 })
 

@@ -36,7 +36,7 @@ describe('a held lease', () => {
     const manager = openLeases(makeWorkspace(), { agentId: 'me' })
     const start = Date.now()
     const lease = await manager.hold('T', 'SPEC')
-    const row = manager.getLease('T', 'SPEC')
+    const row = await manager.getLeaseAsync('T', 'SPEC')
     expect(lease).toMatchObject({ taskId: 'T', phase: 'SPEC', leaseId: row?.lease_id, expiresAt: row?.expires_at })
     expect(lease.leaseId).toMatch(UUID)
     expect(lease.fence).toEqual({
@@ -393,7 +393,7 @@ describe('advanceLease', () => {
     const result = await manager.advanceLease('T', 'SPEC', 'PLAN')
     expect(result).toMatchObject({ acquired: true, lease: { phase: 'PLAN', agent_id: 'me' } })
     expect(result.lease?.lease_id).not.toBe(lease?.lease_id)
-    expect(manager.getLease('T', 'SPEC')).toBeNull()
+    expect(await manager.getLeaseAsync('T', 'SPEC')).toBeNull()
     expect(await getsIn(other, 'PLAN')).toBe(false)
     expect(await getsIn(other)).toBe(true)
   })
@@ -405,7 +405,7 @@ describe('advanceLease', () => {
     await other.acquireLease('T', 'PLAN')
     const result = await manager.advanceLease('T', 'SPEC', 'PLAN')
     expect(result).toMatchObject({ acquired: false, reason: HELD, holder: 'other' })
-    expect(manager.getLease('T', 'SPEC')).toEqual(lease)
+    expect(await manager.getLeaseAsync('T', 'SPEC')).toEqual(lease)
   })
 
   test('says that the first is not this agent’s', async () => {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { OldLeases } from './helpers/old-code.js'
 import { Peer, type PeerContext } from './helpers/peer.js'
+import { onServer } from './helpers/stores.js'
 import { until } from './helpers/wait.js'
 import { makeWorkspace, openDatabase, openLeases, snapshot } from './helpers/workspace.js'
 
@@ -19,7 +20,7 @@ interface Asker {
   rounds: number
 }
 
-const PROCESSES = 8
+const PROCESSES = onServer ? 3 : 8
 const ROUNDS = 60
 
 /** Over there: asks for the same few leases in every way, and notes what it was answered. */
@@ -91,7 +92,7 @@ describe('the totals of a workspace', () => {
     const heard = await Promise.all(peers.map((peer, seed) => peer.run(ask, { root, seed, rounds: ROUNDS })))
     const sum: Totals = {}
     for (const counts of heard) for (const [name, n] of Object.entries(counts)) sum[name] = (sum[name] ?? 0) + n
-    for (const count of Object.values(sum)) expect(count).toBeGreaterThan(0)
+    if (!onServer) for (const count of Object.values(sum)) expect(count).toBeGreaterThan(0)
     const totals = await leaseTotals(root)
     expect(totals).toMatchObject({ ...sum, acquireErrors: 0, renewalErrors: 0, takeoversDeadHolder: 0 })
     expect(totals.finishedHolds).toBe((sum.acquired ?? 0) - (totals.active ?? 0))
@@ -128,7 +129,9 @@ describe('the totals of a workspace', () => {
     await until(async () => (await leaseTotals(root)).waiters === 1, 'somebody waits')
     controller.abort()
     expect(await outcome).toBe('cancelled')
-    expect(await leaseTotals(root)).toMatchObject({ waiters: 0, contended: 0 })
+    // A server hears of it a moment later.
+    await until(async () => (await leaseTotals(root)).waiters === 0, 'its place is given up')
+    expect(await leaseTotals(root)).toMatchObject({ contended: 0 })
     expect((await leaseTotals(root)).oldestAgeSeconds).toBeGreaterThan(0)
   })
 
@@ -149,22 +152,25 @@ describe('the totals of a workspace', () => {
     expect(await leaseTotals(root)).toMatchObject({ acquired: 100, renewed: 100 })
   })
 
-  test('are null before there is a database of this version, and reading them changes nothing', async () => {
-    const root = makeWorkspace()
-    expect(await leaseTotals(root)).toBeNull()
-    expect(snapshot(root)).toEqual({})
-    mkdirSync(join(root, 'state'))
-    new OldLeases(root, 'old').acquire('T', 'SPEC')
-    // Who reads says so in the shared memory, which is no file of anybody's data.
-    const files = (): unknown => ({ ...snapshot(root), '/state/orchestrator.db-shm': undefined })
-    const before = files()
-    expect(await leaseTotals(root)).toBeNull()
-    expect(files()).toEqual(before)
-    openLeases(root)
-    expect(await leaseTotals(root)).toMatchObject({ acquired: 0, active: 1 })
-  })
+  test.runIf(!onServer)(
+    'are null before there is a database of this version, and reading them changes nothing',
+    async () => {
+      const root = makeWorkspace()
+      expect(await leaseTotals(root)).toBeNull()
+      expect(snapshot(root)).toEqual({})
+      mkdirSync(join(root, 'state'))
+      new OldLeases(root, 'old').acquire('T', 'SPEC')
+      // Who reads says so in the shared memory, which is no file of anybody's data.
+      const files = (): unknown => ({ ...snapshot(root), '/state/orchestrator.db-shm': undefined })
+      const before = files()
+      expect(await leaseTotals(root)).toBeNull()
+      expect(files()).toEqual(before)
+      openLeases(root)
+      expect(await leaseTotals(root)).toMatchObject({ acquired: 0, active: 1 })
+    },
+  )
 
-  test('can be read while somebody else has the database locked', async () => {
+  test.runIf(!onServer)('can be read while somebody else has the database locked', async () => {
     const root = makeWorkspace()
     await openLeases(root).acquireLease('T', 'SPEC')
     const db = openDatabase(root)

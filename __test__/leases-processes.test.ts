@@ -146,9 +146,9 @@ describe('several processes', () => {
       await peer.run(({ kept }) => kept.manager.acquireLease('T', 'SPEC'))
       expect(manager.holdsLease('T', 'SPEC')).toBe(true)
       expect((await manager.renewLease('T', 'SPEC')).renewed).toBe(true)
-      expect(await peer.run(({ kept }) => kept.manager.getLease('T', 'SPEC').renewed_count as number)).toBe(1)
+      expect(await peer.run(({ kept }) => kept.manager.getLeaseAsync('T', 'SPEC'))).toMatchObject({ renewed_count: 1 })
       expect(await peer.run(({ kept }) => kept.manager.releaseLease('T', 'SPEC') as Promise<boolean>)).toBe(true)
-      expect(manager.getLease('T', 'SPEC')).toBeNull()
+      expect(await manager.getLeaseAsync('T', 'SPEC')).toBeNull()
       expect(await manager.renewLease('T', 'SPEC')).toMatchObject({ renewed: false, reason: NOT_HELD })
     }
   })
@@ -179,7 +179,7 @@ describe('several processes', () => {
         for (let i = 0; ; i++) await manager.acquireLease(`T-${process.pid}-${i}`, 'SPEC')
       }, root)
       busy.catch(() => {})
-      await until(() => manager.getLease(`T-${peer.pid}-50`, 'SPEC'), 'it is in full swing')
+      await until(() => manager.getLeaseAsync(`T-${peer.pid}-50`, 'SPEC'), 'it is in full swing')
       await peer.kill()
       expect((await manager.acquireLease(`after-${round}`, 'SPEC')).acquired).toBe(true)
     }

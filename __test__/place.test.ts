@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import {
   AttestationError,
+  type DatabaseHealth,
   LeaseError,
   LedgerError,
   type LogEvent,
@@ -24,8 +25,9 @@ describe('health', () => {
     const root = makeWorkspace()
     const leases = openLeases(root)
     await leases.acquireLease('T', 'SPEC')
-    const health = await leases.health()
+    const health = (await leases.health()) as DatabaseHealth
     expect(health).toMatchObject({
+      store: 'sqlite',
       databasePath: databasePath(root),
       wal: true,
       oldSchema: false,
@@ -46,7 +48,7 @@ describe('health', () => {
     ).exec(`CREATE TABLE phase_leases (lease_id TEXT PRIMARY KEY, task_id TEXT NOT NULL, phase TEXT NOT NULL,
       agent_id TEXT NOT NULL, acquired_at TEXT NOT NULL, expires_at TEXT NOT NULL, renewed_count INTEGER NOT NULL DEFAULT 0,
       UNIQUE(task_id, phase))`)
-    expect((await openLeases(root).health()).oldSchema).toBe(true)
+    expect(await openLeases(root).health()).toMatchObject({ oldSchema: true })
   })
 
   test('rejects after close', async () => {

@@ -83,7 +83,7 @@ describe('the queue', () => {
     const manager = openLeases(root)
     const reason = new Error('no longer')
     await expect(manager.hold('T', 'SPEC', { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
-    expect(manager.getLease('T', 'SPEC')).toBeNull()
+    expect(await manager.getLeaseAsync('T', 'SPEC')).toBeNull()
   })
 
   test('who is killed loses its place', async () => {

@@ -5,11 +5,16 @@ import { openLeases, snapshot } from './workspace.js'
 export const TASK = 'TASK-1'
 export const PHASE = 'IMPLEMENT'
 
+/** What a fence says of where its lease is. */
+export const placeOf = ({ workspace, store }: PhaseLeaseManager): Pick<Fence, 'workspace' | 'store'> =>
+  store === 'sqlite' ? { workspace } : { workspace, store }
+
 /** Acquires the lease of a task and phase, and makes its fence. */
 export async function acquire(manager: PhaseLeaseManager, taskId = TASK, phase = PHASE): Promise<Fence> {
   const { lease } = await manager.acquireLease(taskId, phase)
   if (!lease) throw new Error('the lease is not free')
-  return { workspace: manager.workspace, taskId, phase, token: lease.fencing_token, leaseId: lease.lease_id }
+  const fence = { taskId, phase, token: lease.fencing_token, leaseId: lease.lease_id }
+  return { ...placeOf(manager), ...fence }
 }
 
 /** Has `heir` take the lease from whoever has it. */

@@ -25,7 +25,10 @@ pub use claim::{
 pub use hold::{Hold, HoldTerms, OnLost};
 pub use holding::{Cancellation, HoldAnswer, HoldRequest, OnOneLost};
 pub use manager::{LeaseManager, LeaseOptions};
-pub use model::{Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth};
+pub use model::{
+    Acquisition, ClockSource, DatabaseHealth, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal,
+    ServerHealth, StoreHealth,
+};
 pub use patience::{Closing, Patience, Wait};
 pub(crate) use postgres_store::{FenceParameters, KeyId};
 pub use postgres_store::{PRESENCE_ON_SERVER, PostgresLeaseStore};

@@ -65,8 +65,17 @@ pub enum Renewal {
 
 /// How the store is, for those who operate it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreHealth {
-    /// Where the leases are kept.
+pub enum StoreHealth {
+    /// Of a store in the workspace's database.
+    Workspace(DatabaseHealth),
+    /// Of a store on a database server.
+    Server(ServerHealth),
+}
+
+/// How a workspace's database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseHealth {
+    /// The file.
     pub database: PathBuf,
     /// The database's size in bytes, without its log.
     pub database_bytes: u64,
@@ -87,8 +96,21 @@ pub enum ClockSource {
     Boot,
     /// The wall clock: setting it ends or prolongs leases.
     Wall,
-    /// The database server's wall clock: setting that one ends or prolongs leases.
-    Server,
+}
+
+/// How a schema on a database server is. Leases go by the server's wall clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerHealth {
+    /// Where it is, without credentials.
+    pub server: String,
+    /// The server's version, in its own words.
+    pub version: String,
+    /// The size of the schema's tables and indexes in bytes.
+    pub bytes: u64,
+    /// The version of the part of the schema that leases are in.
+    pub schema_version: i64,
+    /// By how many milliseconds the server's clock is ahead of this machine's, within the time that one request takes.
+    pub clock_ahead_ms: i64,
 }
 
 /// What has happened to leases since the store was made, in all processes, and how they stand now.

@@ -16,12 +16,14 @@ use super::errors::{Family, to_js};
 use super::fences::WorkspaceFence;
 use super::json::{Json, parse_lines};
 use super::place::Workspace;
+use super::store::Store;
 use crate::attestation::store::Prepared;
-use crate::attestation::{Attestation, AttestationStore, BaselineUpdate, FileAttestations, PromptSpec};
+use crate::attestation::{
+    Attestation, AttestationStore, BaselineUpdate, FileAttestations, PostgresAttestations, PromptSpec,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::durability::Durability;
 use crate::error::{Error, Result};
-use crate::gate::Guard;
 use crate::lane::Lane;
 use crate::log;
 use crate::metrics::{self, Operation};
@@ -79,6 +81,9 @@ pub struct DriftStats {
 /// the log of resets `prompt_baseline_updates.jsonl`. They are current when a call resolves, whatever other
 /// processes do at the same time. What was acknowledged survives the death of the process; a power cut it survives
 /// once the operating system has written it back, or at once with `durability: 'sync'`.
+///
+/// With a server as its store there are no files. Failures then have the codes `SERVER` and `SERVER_UNREACHABLE`, also in
+/// the answers to `attest`, which waits for a silent server for 10 s.
 #[napi]
 pub struct PromptAttestationManager {
     workspace: Workspace,
@@ -99,14 +104,17 @@ enum Job {
 }
 
 impl Attestations {
-    fn of(workspace: &Path) -> Arc<Self> {
-        static WORKSPACES: Shared<Attestations> = Shared::new();
-        WORKSPACES.get(workspace, || {
+    fn of(workspace: &Path, store: &Store) -> Result<Arc<Self>> {
+        static PLACES: Shared<Attestations> = Shared::new();
+        PLACES.try_get(&store.place(workspace), || {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            let store: Arc<dyn AttestationStore> = FileAttestations::shared(workspace, &clock);
+            let store: Arc<dyn AttestationStore> = match store {
+                Store::Workspace => FileAttestations::shared(workspace, &clock),
+                Store::Server(url) => Arc::new(PostgresAttestations::new(url)?),
+            };
             let worker = Arc::clone(&store);
             let lane = Lane::new(store.largest_batch(), move |jobs| run(&*worker, jobs));
-            Self { store, lane }
+            Ok(Self { store, lane })
         })
     }
 }
@@ -166,10 +174,13 @@ impl PromptAttestationManager {
     /// @throws {AttestationError} `INVALID_ARGUMENT` for bad arguments
     #[napi(constructor, ts_args_type = "workspaceRoot: string, options?: StorageOptions", catch_unwind)]
     pub fn new(env: Env, workspace_root: Unknown<'_>, options: Option<Unknown<'_>>) -> napi::Result<Self> {
-        let (workspace, durability) = Workspace::read(workspace_root, options)
-            .and_then(|workspace| Ok((workspace, storage_options(options)?)))
-            .map_err(|error| to_js(&env, Family::Attestation, &error))?;
-        Ok(Self { shared: Attestations::of(workspace.root()), workspace, durability })
+        let open = || {
+            let workspace = Workspace::read(workspace_root, options)?;
+            let durability = storage_options(options)?;
+            let shared = Attestations::of(workspace.root(), &Store::of_options(options)?)?;
+            Ok(Self { workspace, shared, durability })
+        };
+        open().map_err(|error| to_js(&env, Family::Attestation, &error))
     }
 
     /// Makes `state/process/`, an empty baselines file and an empty log of resets where they are absent.
@@ -232,7 +243,8 @@ impl PromptAttestationManager {
         }
         let (Attestations { store, lane }, durability) = (&*self.shared, self.durability);
         let now = || store.attest(&[&prompt], durability, Patience::Now).map(|mut answers| answers.pop());
-        match at_once(lane, Operation::Attest, now) {
+        let answered = if store.is_remote() { None } else { at_once(lane, Operation::Attest, now) };
+        match answered {
             Some(Ok(Some(answer))) => settled(env, Family::Attestation, Ok(answer.into())),
             Some(Ok(None)) => Err(napi::Error::from_reason("an attestation without an answer")),
             Some(Err(error)) => {
@@ -326,8 +338,8 @@ impl PromptAttestationManager {
         let (store, durability) = (Arc::clone(&self.shared.store), self.durability);
         self.shared.lane.push(Job::Other(Box::new(move || {
             let gate = |work: &mut dyn FnMut() -> Result<()>| fence.pass(work);
-            let answers =
-                store.attest_through(Guard::Gate(&gate), &[&prompt], durability, Patience::lasting(PATIENCE));
+            let guard = fence.guard(store.location(), &gate);
+            let answers = store.attest_through(guard, &[&prompt], durability, Patience::lasting(PATIENCE));
             let answer = answers.and_then(|mut answers| {
                 answers.pop().ok_or_else(|| Error::Defect("an attestation without an answer".to_owned()))
             });
@@ -343,7 +355,9 @@ impl PromptAttestationManager {
         work: impl Fn(&dyn AttestationStore, Patience) -> Result<T> + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
         let Attestations { store, lane } = &*self.shared;
-        if let Some(result) = at_once(lane, operation, || work(&**store, Patience::Now)) {
+        if !store.is_remote()
+            && let Some(result) = at_once(lane, operation, || work(&**store, Patience::Now))
+        {
             return settled(env, Family::Attestation, result);
         }
         let (pending, promise) = Pending::new(env, Family::Attestation, operation)?;

@@ -47,8 +47,19 @@ export type Durability = 'process' | 'sync'
 
 /** How and where things are stored. */
 export interface StorageOptions extends WorkspaceOptions {
-  /** What a change survives once its call has resolved. Default `'process'`. */
+  /**
+   * What a change survives once its call has resolved. Default `'process'`. On a server it survives what the server's
+   * settings promise, with `'sync'` at least the end of the server.
+   */
   durability?: Durability
+  /**
+   * Where leases, attestations and the ledger are kept: `'sqlite'`, in the workspace's database and files, for agents of
+   * one machine; or in a schema of a PostgreSQL database (13 or later), for agents of several, at a URL such as
+   * `postgres://user:password@host:5432/database?schema=driftlock&sslmode=verify-full`. Without a password in it that of
+   * the environment's `PGPASSWORD` counts. Those who name the same database and schema share all of it, whatever their
+   * workspaces. Default: what the environment's `DRIFTLOCK_STORE` says, else `'sqlite'`.
+   */
+  store?: string
 }
 
 /** Who holds leases, and for how long. */
@@ -75,10 +86,18 @@ export interface PhaseLeaseOptions extends StorageOptions {
   reentrant?: boolean
 }
 
+/** How the store of leases is: see {@link PhaseLeaseManager.health}. */
+export type LeaseHealth = DatabaseHealth | ServerHealth
+
 /** Proof of a lease: plain data that can be passed to another process, which writes on the holder's behalf. */
 export interface Fence {
   /** The workspace whose leases it is about. */
   workspace: string
+  /**
+   * The server that has these leases, without credentials; absent if the workspace has them. A process that checks the
+   * fence must know how to get in: by a {@link PhaseLeaseManager} that it has open there, or by `DRIFTLOCK_STORE`.
+   */
+  store?: string
   /** The task. */
   taskId: string
   /** The phase. */
@@ -152,7 +171,8 @@ export interface HeldLease extends AsyncDisposable {
   progress(): void
   /**
    * Gives it back. Resolves to whether it was still this holder's; a second time to false. Rejects with a
-   * {@link LeaseError} (`DATABASE`, `DATABASE_LOCKED`) if the store fails: it is then no longer renewed.
+   * {@link LeaseError} (`DATABASE`, `DATABASE_LOCKED`, `SERVER`, `SERVER_UNREACHABLE`) if the store fails: it is then no
+   * longer renewed.
    */
   release(): Promise<boolean>
   /**
@@ -216,7 +236,7 @@ export interface PhaseLeaseManager {
    * does not overtake them: it is refused, with the first waiter as `holder`.
    *
    * Rejects with a {@link LeaseError}: `LEASE_HELD` if it can't be had in time, `INVALID_ARGUMENT`, `DATABASE`,
-   * `DATABASE_LOCKED`, `CLOSED`; with the signal's reason if that aborts.
+   * `DATABASE_LOCKED`, `SERVER`, `SERVER_UNREACHABLE`, `CLOSED`; with the signal's reason if that aborts.
    */
   hold(taskId: string, phase: WorkPhase | (string & {}), options?: HoldOptions): Promise<HeldLease>
   /**
@@ -427,8 +447,9 @@ export declare class DriftlockError extends Error {
   constructor(code: string, message: string, options?: ErrorOptions)
   /**
    * Names the kind of failure and stays the same from version to version: `INVALID_ARGUMENT`, `IO`, `DATABASE`,
-   * `DATABASE_LOCKED`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`, `LEASE_HELD`, `LEASE_LOST`, `FENCED`,
-   * `NETWORK_FILE_SYSTEM`, `OPENTELEMETRY_MISSING`, `PLATFORM_UNSUPPORTED` or `DEFECT`.
+   * `DATABASE_LOCKED`, `SERVER`, `SERVER_UNREACHABLE`, `WOULD_BLOCK`, `CLOSED`, `JOURNAL_LOCKED`, `LOCK_NOT_ACQUIRED`,
+   * `LEASE_HELD`, `LEASE_LOST`, `FENCED`, `NETWORK_FILE_SYSTEM`, `OPENTELEMETRY_MISSING`, `PLATFORM_UNSUPPORTED` or
+   * `DEFECT`.
    */
   readonly code: string
 }

@@ -1,7 +1,7 @@
 //! Leases that are held: what `hold`, `holdMany` and `advance` of the package are made of.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use napi::bindgen_prelude::{External, FnArgs, Function, PromiseRaw, Unknown};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
@@ -20,8 +20,8 @@ use crate::patience::Patience;
 
 /// How long a hold lasts at most, unless its caller says otherwise: an hour, in milliseconds.
 const DEFAULT_MAX_HOLD_MS: i64 = 3_600_000;
-/// How long giving up a lease while the process exits may wait for others.
-const AT_EXIT: Duration = Duration::from_millis(100);
+/// How long giving up a lease while the process exits may wait for others, and all of them together.
+const AT_EXIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
 /// A lease that is held. JavaScript only passes it back.
 pub struct LeaseHold {
@@ -78,7 +78,10 @@ pub fn hold_release<'env>(
 /// For a process that exits: nothing can be waited for any more.
 #[napi(js_name = "__holdReleaseAtExit", skip_typescript, catch_unwind)]
 pub fn hold_release_at_exit(lease: &External<LeaseHold>) {
-    let _ = lease.hold.release(Patience::lasting(AT_EXIT));
+    static END: OnceLock<Instant> = OnceLock::new();
+    let now = Instant::now();
+    let end = END.get_or_init(|| now + AT_EXIT.1);
+    let _ = lease.hold.release(Patience::Until((now + AT_EXIT.0).min(*end)));
 }
 
 /// Lets a hold that is waited for be cancelled.
@@ -142,6 +145,7 @@ impl PhaseLeaseManager {
         let request = HoldRequest { keys, wait_ms, terms, instead_of: old, on_lost: Arc::new(on_lost) };
         let (manager, lane) = (Arc::clone(&self.manager), Arc::clone(&self.lane));
         let cancellation = Arc::clone(cancellation);
+        let asked = Instant::now();
         self.lane.push(Box::new(move || {
             let answer = Box::new(move |held: Result<Vec<Arc<Hold>>>| {
                 let _ = held.as_ref().inspect_err(|error| tell_refusal(error));
@@ -157,7 +161,7 @@ impl PhaseLeaseManager {
                     }
                 });
             });
-            manager.hold(request, Patience::lasting(STORE_PATIENCE), &cancellation, answer);
+            manager.hold(request, manager.patience(asked, STORE_PATIENCE), &cancellation, answer);
         }));
         Ok(promise)
     }

@@ -1,7 +1,6 @@
 //! What operators and other agents ask of a `PhaseLeaseManager`: who holds what, hand-over, forced release, fences.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -15,16 +14,17 @@ use super::call::settled;
 use super::errors::{Family, to_js};
 use super::fences::WorkspaceFence;
 use super::lease_shapes::{LeaseAcquisitionResult, PhaseLease, count};
-use super::leases::{PhaseLeaseManager, internal_error};
+use super::leases::{PhaseLeaseManager, STORE_PATIENCE, internal_error};
 use crate::error::{Error, Result};
 use crate::lease::{EventKind, LeaseEvent, LeaseKey, LeaseManager, ListedLease, OwnedKey};
+use crate::log;
 use crate::metrics::Operation;
 use crate::patience::Patience;
 
-/// Between two looks for events.
-const LOOK: Duration = Duration::from_millis(50);
-/// How many times as long as a look the pause after it is at least.
-const REST: u32 = 50;
+/// Between two looks for events, and over the network.
+const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+/// How many times as long as a look the pause after it is at least; over the network, looking is mostly waiting.
+const REST: (u32, u32) = (50, 4);
 
 /// A lease as {@link PhaseLeaseManager.listLeases} tells of it.
 #[napi(object, object_from_js = false)]
@@ -131,7 +131,10 @@ impl PhaseLeaseManager {
         env: &'env Env,
         fence: Unknown<'env>,
     ) -> napi::Result<PromiseRaw<'env, ()>> {
-        let read = || WorkspaceFence::read(fence, "fence")?.must_be_of(Path::new(&self.workspace()));
+        let read = || {
+            let server = self.manager.server();
+            WorkspaceFence::read(fence, "fence")?.must_be_of(&self.workspace, server.as_deref())
+        };
         match read() {
             Ok(WorkspaceFence { fence, .. }) => {
                 self.answer(env, Operation::CheckFence, move |manager, patience| {
@@ -210,41 +213,63 @@ impl PhaseLeaseManager {
             let _: Status = callback.call(event.into(), ThreadsafeFunctionCallMode::NonBlocking);
         };
         let manager = Arc::downgrade(&self.manager);
-        let latest = self.manager.latest_event(Patience::lasting(LOOK));
-        let latest = latest.map_err(|error| to_js(&env, Family::Lease, &error))?;
         let thread = std::thread::Builder::new().name("driftlock-events".to_owned());
-        thread
-            .spawn(move || watch(&manager, latest, tell))
-            .map(drop)
+        let start = move |latest| thread.spawn(move || watch(&manager, latest, tell)).map(drop);
+        if self.manager.is_remote() {
+            // Before the calls that are made next; without an answer from when there is one.
+            let manager = Arc::downgrade(&self.manager);
+            self.lane.push(Box::new(move || {
+                let Some(manager) = manager.upgrade() else { return };
+                let latest = manager.latest_event(Patience::lasting(STORE_PATIENCE)).ok();
+                drop(manager);
+                if let Err(error) = start(latest) {
+                    log::warning("Lease events are not told", &[("error", &error.to_string())]);
+                }
+            }));
+            return Ok(());
+        }
+        let latest = self.manager.latest_event(Patience::lasting(LOOK.0));
+        let latest = latest.map_err(|error| to_js(&env, Family::Lease, &error))?;
+        start(Some(latest))
             .map_err(|error| napi::Error::from_reason(format!("no thread to watch events: {error}")))
     }
 }
 
-fn watch(manager: &Weak<LeaseManager>, mut latest: i64, tell: impl Fn(LeaseEvent)) {
+/// Tells of what happens after the event of the id `latest`, or from the first look on.
+fn watch(manager: &Weak<LeaseManager>, mut latest: Option<i64>, tell: impl Fn(LeaseEvent)) {
     // The tokens of the leases that have ended and that their listeners know of.
     let mut known_ends: Option<HashSet<i64>> = None;
     loop {
         let began = Instant::now();
         let Some(strong) = manager.upgrade() else { return };
-        let looked = strong.events_after(latest, Patience::lasting(LOOK)).and_then(|events| {
-            let ended = strong.list(Patience::lasting(LOOK))?;
-            Ok((events, ended.into_iter().filter(|listed| listed.remaining_ms == 0)))
-        });
+        let (pause, rest, patience) =
+            if strong.is_remote() { (LOOK.1, REST.1, STORE_PATIENCE) } else { (LOOK.0, REST.0, LOOK.0) };
+        let look = || {
+            let from = match latest {
+                Some(latest) => latest,
+                None => strong.latest_event(Patience::lasting(patience))?,
+            };
+            let events = strong.events_after(from, Patience::lasting(patience))?;
+            let listed = strong.list(Patience::lasting(patience))?;
+            Ok((from, events, listed.into_iter().filter(|listed| listed.remaining_ms == 0)))
+        };
+        let looked = look();
         drop(strong);
         match looked {
             Err(Error::Closed) => return,
             Err(_) => {}
-            Ok((events, ended)) => {
+            Ok((from, events, ended)) => {
+                let mut last = from;
                 let mut ends = HashSet::new();
                 for listed in ended {
                     let token = listed.lease.fencing_token;
                     ends.insert(token);
                     if known_ends.as_ref().is_some_and(|known| !known.contains(&token)) {
-                        tell(LeaseEvent::of_ended(latest, listed.lease));
+                        tell(LeaseEvent::of_ended(from, listed.lease));
                     }
                 }
                 for event in events {
-                    latest = event.id;
+                    last = event.id;
                     let is_known = event.kind == EventKind::Expiry
                         && event.fencing_token.is_some_and(|token| {
                             known_ends.as_ref().is_some_and(|known| known.contains(&token))
@@ -253,10 +278,11 @@ fn watch(manager: &Weak<LeaseManager>, mut latest: i64, tell: impl Fn(LeaseEvent
                         tell(event);
                     }
                 }
+                latest = Some(last);
                 known_ends = Some(ends);
             }
         }
-        std::thread::sleep(LOOK.max(began.elapsed() * REST));
+        std::thread::sleep(pause.max(began.elapsed() * rest));
     }
 }
 

@@ -12,25 +12,34 @@ use super::errors::Family;
 use super::json::Json;
 use super::lease_shapes::count;
 use super::leases::STORE_PATIENCE;
+use super::store::{Store, leases_at};
 use crate::clock::SystemClock;
 use crate::lease::{self, LeaseTotals};
 use crate::patience::Patience;
 use crate::runtime::runtime;
 
-/// The totals of all processes; null if no manager of this version has opened the workspace's database yet. Makes and
-/// changes nothing there. Rejects with a `LeaseError`: `INVALID_ARGUMENT`, `IO`, `DATABASE`, `DATABASE_LOCKED`.
+/// The totals of all processes; null if no manager of this version has opened the workspace's database, or made the
+/// schema on the server that `options.store` or the environment names. Makes and changes nothing there. Rejects with a
+/// `LeaseError`: `INVALID_ARGUMENT`, `IO`, `DATABASE`, `DATABASE_LOCKED`, `SERVER`, `SERVER_UNREACHABLE`.
 #[napi(js_name = "__leaseTotals", skip_typescript, catch_unwind)]
 pub fn lease_totals<'env>(
     env: &'env Env,
     workspace_root: Unknown<'env>,
+    options: Option<Unknown<'env>>,
 ) -> napi::Result<PromiseRaw<'env, Json>> {
-    let root = match path(workspace_root, "workspaceRoot") {
-        Ok(root) => workspace_path(root),
+    let read = || Ok((workspace_path(path(workspace_root, "workspaceRoot")?), Store::of_options(options)?));
+    let (root, store) = match read() {
+        Ok(read) => read,
         Err(error) => return settled(env, Family::Lease, Err(error)),
     };
     let (pending, promise) = Pending::new(env, Family::Lease, None)?;
     runtime().spawn_blocking(move || {
-        let totals = lease::totals_of(&root, &SystemClock, Patience::lasting(STORE_PATIENCE));
+        let totals = match store {
+            Store::Workspace => lease::totals_of(&root, &SystemClock, Patience::lasting(STORE_PATIENCE)),
+            Store::Server(url) => {
+                leases_at(&url, &root).and_then(|store| store.totals_if_any(STORE_PATIENCE))
+            }
+        };
         let json = totals.map(|totals| Json(totals.map_or_else(|| "null".to_owned(), to_json)));
         pending.settle(json.map_err(Arc::new));
     });

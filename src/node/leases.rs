@@ -13,16 +13,17 @@ use super::arguments::{
 };
 use super::call::{Pending, at_once, settled, workspace_path, would_block};
 use super::errors::{Family, to_js};
+use super::health::{LeaseHealth, health};
 use super::lease_shapes::{LeaseAcquisitionResult, LeaseRenewalResult, LeaseStats, PhaseLease, count};
-use super::place::{LeaseHealth, network_policy};
-use crate::clock::{SystemClock, iso_timestamp};
+use super::place::network_policy;
+use super::store::Store;
+use crate::clock::iso_timestamp;
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::lease::{Lease, LeaseManager, LeaseOptions, Renewal};
 use crate::log;
 use crate::metrics::{self, Operation};
 use crate::patience::Patience;
-use crate::place::{self, SystemProbe};
 use crate::text::Text;
 
 /// How long a call waits while another process holds the database's write lock.
@@ -33,6 +34,8 @@ const LONGEST_READ: Duration = Duration::from_millis(100);
 const BUSY_AT_CLOSE: Duration = Duration::from_millis(8);
 /// How long `close` waits for one call that doesn't get on: the machine may be too busy to run its thread.
 const STALLED: Duration = Duration::from_secs(1);
+/// Both, for calls over the network.
+const AT_REMOTE_CLOSE: Duration = Duration::from_millis(250);
 /// The longest duration of a lease, in seconds: 100 years.
 const LONGEST_LEASE: f64 = 3_153_600_000.0;
 
@@ -40,7 +43,11 @@ const LONGEST_LEASE: f64 = 3_153_600_000.0;
 /// workspace.
 ///
 /// Leases are kept in `<workspaceRoot>/state/orchestrator.db` (SQLite, WAL, `synchronous = NORMAL`), which may also be
-/// used by other code. A lease survives the death of its holder's process and then ends by its duration. A power cut
+/// used by other code; with the option `store` in a schema of a PostgreSQL database, for agents on several machines. The
+/// calls are the same there, but those that answer at once can't ask a server: {@link PhaseLeaseManager.holdsLease}
+/// answers from what this process knows, {@link PhaseLeaseManager.getLease} throws `WOULD_BLOCK`.
+///
+/// A lease survives the death of its holder's process and then ends by its duration. A power cut
 /// ends all leases, whatever `durability` says: none of the boot before keeps anybody out, and no fencing token is
 /// repeated. Without `durability: 'sync'` the last changes before it may be lost, with it what was acknowledged is
 /// in the database. Calls of one manager take effect in the order in which they are made, also if they are not
@@ -53,27 +60,28 @@ pub struct PhaseLeaseManager {
     pub(super) lane: Arc<Lane<Box<dyn FnOnce() + Send>>>,
     max_renewals: u64,
     pub(super) lease_duration_ms: i64,
-    workspace: PathBuf,
+    pub(super) workspace: PathBuf,
 }
 
 #[napi]
 impl PhaseLeaseManager {
-    /// Opens the workspace's database, and makes it, its table and its folder where they are absent.
+    /// Opens the workspace's database, and makes it, its table and its folder where they are absent. With a server as its
+    /// store it connects to nothing: the first call does, and makes the schema where it is absent.
     ///
     /// @param workspaceRoot the workspace's folder, the same for all agents (see {@link resolveWorkspace})
     /// @param options who the holder is, how long its leases last, and what they survive
     /// @throws {LeaseError} `INVALID_ARGUMENT` for bad arguments, before anything is touched; `IO` or `DATABASE` if
-    /// the database can't be opened, `DATABASE_LOCKED` if other processes keep it busy; `NETWORK_FILE_SYSTEM`
-    /// where `networkFileSystem: 'refuse'` says so, before anything is touched
+    /// the database can't be opened, `DATABASE_LOCKED` if other processes keep it busy; `SERVER` if the certificates to
+    /// trust can't be read; `NETWORK_FILE_SYSTEM` where `networkFileSystem: 'refuse'` says so, before anything is touched
     #[napi(constructor, ts_args_type = "workspaceRoot: string, options?: PhaseLeaseOptions", catch_unwind)]
     pub fn new(env: Env, workspace_root: Unknown<'_>, options: Option<Unknown<'_>>) -> napi::Result<Self> {
         let open = || {
             let root = workspace_path(path(workspace_root, "workspaceRoot")?);
             let policy = network_policy(options)?;
+            let store = Store::of_options(options)?;
             let options = lease_options(options)?;
             let (max_renewals, duration_ms) = (options.max_renewals, options.lease_duration_ms);
-            place::admit(&root, &root.join("state/orchestrator.db"), policy, &SystemProbe)?;
-            let manager = LeaseManager::open(&root, options, Arc::new(SystemClock))?;
+            let manager = store.leases(&root, policy, options)?;
             Ok((manager, max_renewals, duration_ms, root))
         };
         let (manager, max_renewals, lease_duration_ms, workspace) =
@@ -86,6 +94,12 @@ impl PhaseLeaseManager {
     #[napi(getter, catch_unwind)]
     pub fn workspace(&self) -> String {
         self.workspace.to_string_lossy().into_owned()
+    }
+
+    /// Where leases are kept: `'sqlite'`, or the server's address, database and schema, without credentials.
+    #[napi(getter, catch_unwind)]
+    pub fn store(&self) -> String {
+        self.manager.server().unwrap_or_else(|| "sqlite".to_owned())
     }
 
     /// Acquires the lease of a task and phase, unless somebody holds it; this agent too is refused while it holds it.
@@ -187,26 +201,41 @@ impl PhaseLeaseManager {
 
     /// Whether this agent holds the lease now: it has acquired it, and it has not ended. False if the store fails
     /// (the log says so) and for arguments of a wrong type.
+    ///
+    /// With a server as its store it asks nobody: it answers whether this process was granted the lease, or renewed it,
+    /// so short a time ago that nobody else can have it. What another process of the same agent id holds it does not know,
+    /// and of a forced release it learns with the next renewal; {@link PhaseLeaseManager.holdsLeaseAsync} asks the server.
     #[napi(ts_args_type = "taskId: string, phase: WorkPhase | (string & {})", catch_unwind)]
     pub fn holds_lease(&self, task_id: Unknown<'_>, phase: Unknown<'_>) -> bool {
         key(task_id, phase)
-            .and_then(|(task, phase)| self.manager.holds(&task, &phase, Patience::lasting(LONGEST_READ)))
+            .and_then(|(task, phase)| self.manager.holds(&task, &phase, self.at_once()))
             .inspect_err(metrics::error)
             .unwrap_or_else(|error| failed(&error, "looked up", false))
     }
 
     /// The lease of a task and phase, whoever holds it and also if it has ended; null if there is none, if the store
     /// fails (the log says so) and for arguments of a wrong type.
+    ///
+    /// @throws {LeaseError} `WOULD_BLOCK` with a server as its store: {@link PhaseLeaseManager.getLeaseAsync} asks it
     #[napi(
         ts_args_type = "taskId: string, phase: WorkPhase | (string & {})",
         ts_return_type = "PhaseLease | null",
         catch_unwind
     )]
-    pub fn get_lease(&self, task_id: Unknown<'_>, phase: Unknown<'_>) -> Either<PhaseLease, Null> {
-        key(task_id, phase)
-            .and_then(|(task, phase)| self.manager.get(&task, &phase, Patience::lasting(LONGEST_READ)))
-            .inspect_err(metrics::error)
-            .map_or_else(|error| failed(&error, "looked up", Either::B(Null)), or_null)
+    pub fn get_lease(
+        &self,
+        env: Env,
+        task_id: Unknown<'_>,
+        phase: Unknown<'_>,
+    ) -> napi::Result<Either<PhaseLease, Null>> {
+        match key(task_id, phase).and_then(|(task, phase)| self.manager.get(&task, &phase, self.at_once())) {
+            Ok(lease) => Ok(or_null(lease)),
+            Err(error @ Error::WouldBlock { .. }) => Err(to_js(&env, Family::Lease, &error)),
+            Err(error) => {
+                metrics::error(&error);
+                Ok(failed(&error, "looked up", Either::B(Null)))
+            }
+        }
     }
 
     /// {@link PhaseLeaseManager.holdsLease}, after all calls made before it, and never on the JavaScript thread if it
@@ -261,27 +290,37 @@ impl PhaseLeaseManager {
         )
     }
 
-    /// How the database is and what can be promised where it is, for those who operate it. Rejects with a
-    /// {@link LeaseError}: `CLOSED` after `close()`, `IO` or `DATABASE` if the database can't be read.
+    /// How the store is and what can be promised where it is, for those who operate it. Rejects with a
+    /// {@link LeaseError}: `CLOSED` after `close()`, `IO` or `DATABASE` if the database can't be read, `SERVER` or
+    /// `SERVER_UNREACHABLE` if the server can't.
     #[napi(ts_return_type = "Promise<LeaseHealth>", catch_unwind)]
     pub fn health<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, LeaseHealth>> {
-        self.answer(env, Operation::Stats, |manager, patience| {
-            manager.health(patience).map(LeaseHealth::from)
-        })
+        self.answer(env, Operation::Stats, |manager, patience| manager.health(patience).map(health))
     }
 
     /// Lets go of the database; the leases stay. May be called again. Calls made before it that were not awaited
     /// still take effect, unless another process keeps the database busy; calls after it answer as on a failure of
-    /// the store. Once it returns, nothing is written below the workspace any more.
+    /// the store. Once it returns, nothing is written below the workspace any more. A server that does not answer is
+    /// waited for half a second at most; what it was asked before may still take effect.
     #[napi(catch_unwind)]
     pub fn close(&self) {
-        self.manager.begin_closing(Instant::now() + BUSY_AT_CLOSE);
-        self.lane.drain(STALLED);
+        let (busy, stalled) = if self.manager.is_remote() {
+            (AT_REMOTE_CLOSE, AT_REMOTE_CLOSE)
+        } else {
+            (BUSY_AT_CLOSE, STALLED)
+        };
+        self.manager.begin_closing(Instant::now() + busy);
+        self.lane.drain(stalled);
         self.manager.close();
     }
 }
 
 impl PhaseLeaseManager {
+    /// How long a look-up may take that answers at once.
+    fn at_once(&self) -> Patience {
+        if self.manager.is_remote() { Patience::Now } else { Patience::lasting(LONGEST_READ) }
+    }
+
     /// Runs an operation on a lease; what keeps it from its answer becomes another answer.
     fn with_key<'env, T: ToNapiValue + Send + 'static>(
         &self,
@@ -323,13 +362,16 @@ impl PhaseLeaseManager {
         operation: Operation,
         work: impl Fn(&LeaseManager, Patience) -> Result<T> + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
-        if let Some(result) = at_once(&self.lane, operation, || work(&self.manager, Patience::Now)) {
+        if !self.manager.is_remote()
+            && let Some(result) = at_once(&self.lane, operation, || work(&self.manager, Patience::Now))
+        {
             return settled(env, Family::Lease, result);
         }
         let (pending, promise) = Pending::new(env, Family::Lease, operation)?;
         let manager = Arc::clone(&self.manager);
-        let patience = Patience::Until(Instant::now() + STORE_PATIENCE);
+        let asked = Instant::now();
         self.lane.push(Box::new(move || {
+            let patience = manager.patience(asked, STORE_PATIENCE);
             pending.settle(work(&manager, patience).map_err(Arc::new));
         }));
         Ok(promise)

@@ -13,12 +13,12 @@ use super::errors::{Family, to_js};
 use super::fences::WorkspaceFence;
 use super::json::{Json, parse_lines};
 use super::place::Workspace;
+use super::store::Store;
 use crate::clock::{Clock, SystemClock};
 use crate::durability::Durability;
 use crate::error::Result;
-use crate::gate::Guard;
 use crate::lane::Lane;
-use crate::ledger::{FileLedger, LedgerStore, Transition, Verification};
+use crate::ledger::{FileLedger, LedgerStore, PostgresLedger, Transition, Verification};
 use crate::log;
 use crate::metrics::{self, Operation};
 use crate::patience::Patience;
@@ -67,6 +67,9 @@ pub struct LedgerStats {
 /// It is kept in `<workspaceRoot>/state/process/ledger.jsonl`, one entry a line. Any number of processes may append:
 /// the chain stays whole. An entry whose append has resolved survives the death of the process; a power cut it survives
 /// once the operating system has written it back, or at once, and all entries before it, with `durability: 'sync'`.
+///
+/// With a server as its store there is no file. Calls that reject then do so with `SERVER` and `SERVER_UNREACHABLE`;
+/// after the latter an entry may be there or not.
 #[napi]
 pub struct PhaseLedger {
     workspace: Workspace,
@@ -87,14 +90,17 @@ enum Job {
 }
 
 impl Ledger {
-    fn of(workspace: &Path) -> Arc<Self> {
-        static WORKSPACES: Shared<Ledger> = Shared::new();
-        WORKSPACES.get(workspace, || {
+    fn of(workspace: &Path, store: &Store) -> Result<Arc<Self>> {
+        static PLACES: Shared<Ledger> = Shared::new();
+        PLACES.try_get(&store.place(workspace), || {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            let store: Arc<dyn LedgerStore> = FileLedger::shared(workspace, &clock);
+            let store: Arc<dyn LedgerStore> = match store {
+                Store::Workspace => FileLedger::shared(workspace, &clock),
+                Store::Server(url) => Arc::new(PostgresLedger::new(url)?),
+            };
             let worker = Arc::clone(&store);
             let lane = Lane::new(store.largest_batch(), move |jobs| run(&*worker, jobs));
-            Self { store, lane }
+            Ok(Self { store, lane })
         })
     }
 }
@@ -150,10 +156,13 @@ impl PhaseLedger {
     /// @throws {LedgerError} `INVALID_ARGUMENT` for bad arguments
     #[napi(constructor, ts_args_type = "workspaceRoot: string, options?: StorageOptions", catch_unwind)]
     pub fn new(env: Env, workspace_root: Unknown<'_>, options: Option<Unknown<'_>>) -> napi::Result<Self> {
-        let (workspace, durability) = Workspace::read(workspace_root, options)
-            .and_then(|workspace| Ok((workspace, storage_options(options)?)))
-            .map_err(|error| to_js(&env, Family::Ledger, &error))?;
-        Ok(Self { shared: Ledger::of(workspace.root()), workspace, durability })
+        let open = || {
+            let workspace = Workspace::read(workspace_root, options)?;
+            let durability = storage_options(options)?;
+            let shared = Ledger::of(workspace.root(), &Store::of_options(options)?)?;
+            Ok(Self { workspace, shared, durability })
+        };
+        open().map_err(|error| to_js(&env, Family::Ledger, &error))
     }
 
     /// Makes the folder of the ledger. Rejects with a {@link LedgerError}: `IO` if that can't be done,
@@ -235,7 +244,9 @@ impl PhaseLedger {
         let (Ledger { store, lane }, durability) = (&*self.shared, self.durability);
         let now =
             || store.append(&[&transition], durability, Patience::Now).map(|lines| Json(lines.concat()));
-        if let Some(result) = at_once(lane, Operation::Append, now) {
+        if !store.is_remote()
+            && let Some(result) = at_once(lane, Operation::Append, now)
+        {
             return settled(env, Family::Ledger, result);
         }
         let (pending, promise) = Pending::new(env, Family::Ledger, Operation::Append)?;
@@ -323,12 +334,8 @@ impl PhaseLedger {
         let (store, durability) = (Arc::clone(&self.shared.store), self.durability);
         self.shared.lane.push(Job::Other(Box::new(move || {
             let gate = |work: &mut dyn FnMut() -> Result<()>| fence.pass(work);
-            let lines = store.append_through(
-                Guard::Gate(&gate),
-                &[&transition],
-                durability,
-                Patience::lasting(PATIENCE),
-            );
+            let guard = fence.guard(store.location(), &gate);
+            let lines = store.append_through(guard, &[&transition], durability, Patience::lasting(PATIENCE));
             pending.settle(lines.map(|lines| Json(lines.concat())).map_err(Arc::new));
         })));
         Ok(promise)
@@ -341,7 +348,9 @@ impl PhaseLedger {
         work: impl Fn(&dyn LedgerStore, Patience) -> Result<T> + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
         let Ledger { store, lane } = &*self.shared;
-        if let Some(result) = at_once(lane, operation, || work(&**store, Patience::Now)) {
+        if !store.is_remote()
+            && let Some(result) = at_once(lane, operation, || work(&**store, Patience::Now))
+        {
             return settled(env, Family::Ledger, result);
         }
         let (pending, promise) = Pending::new(env, Family::Ledger, operation)?;

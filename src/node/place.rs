@@ -10,41 +10,8 @@ use super::arguments::{Fields, invalid, path, text};
 use super::call::workspace_path;
 use super::errors::{Family, to_js};
 use crate::error::{Error, Result};
-use crate::lease::{ClockSource, StoreHealth};
 use crate::location::Location;
-use crate::place::{self, FileSystem, Kind, NetworkPolicy, SystemProbe, worktree};
-
-/// The file system that a path is on.
-#[napi(object, object_from_js = false)]
-pub struct FileSystemHealth {
-    /// Its name, such as `ext4` or `nfs`; a number where it is not known.
-    pub name: String,
-    /// Whether it is this machine's; `overlay` is what containers have, `network` includes FUSE.
-    #[napi(ts_type = "'local' | 'overlay' | 'network' | 'unknown'")]
-    pub kind: String,
-    /// Whether locks exclude among all who use it. Absent if that is not known.
-    pub locks_exclude: Option<bool>,
-}
-
-/// How a workspace's database is, for those who operate it.
-#[napi(object, object_from_js = false)]
-pub struct LeaseHealth {
-    /// The database file.
-    pub database_path: String,
-    /// Its size in bytes, without its log.
-    pub database_bytes: f64,
-    /// The size of its write-ahead log in bytes. One that keeps growing has a reader somewhere that doesn't end.
-    pub log_bytes: f64,
-    /// Whether it is in WAL mode, as it should be.
-    pub wal: bool,
-    /// Whether the table of leases was made by the code before driftlock. It works, but each change takes longer.
-    pub old_schema: bool,
-    /// What leases go by: the time since the machine started, or the wall clock, which can be set.
-    #[napi(ts_type = "'boot' | 'wall'")]
-    pub clock: String,
-    /// Where the database is.
-    pub file_system: FileSystemHealth,
-}
+use crate::place::{self, NetworkPolicy, SystemProbe, worktree};
 
 /// A workspace's folder and what its user wants to be done about where it is.
 #[derive(Debug, Clone)]
@@ -111,40 +78,4 @@ pub(super) fn network_policy(options: Option<Unknown<'_>>) -> Result<NetworkPoli
             _ => Err(invalid(name, "'warn' or 'refuse'", value)),
         };
     Ok(Fields::optional(options, "options")?.read("networkFileSystem", policy)?.unwrap_or_default())
-}
-
-impl From<FileSystem> for FileSystemHealth {
-    fn from(file_system: FileSystem) -> Self {
-        let kind = match file_system.kind {
-            Kind::Local => "local",
-            Kind::Overlay => "overlay",
-            Kind::Network => "network",
-            Kind::Unknown => "unknown",
-        };
-        Self {
-            locks_exclude: file_system.locks_exclude(),
-            name: file_system.name.into_owned(),
-            kind: kind.to_owned(),
-        }
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "files stay far below 2^53 bytes")]
-impl From<StoreHealth> for LeaseHealth {
-    fn from(health: StoreHealth) -> Self {
-        let clock = match health.clock {
-            ClockSource::Boot => "boot",
-            ClockSource::Wall => "wall",
-            ClockSource::Server => "server",
-        };
-        Self {
-            file_system: place::of(&health.database, &SystemProbe).into(),
-            database_path: health.database.to_string_lossy().into_owned(),
-            database_bytes: health.database_bytes as f64,
-            log_bytes: health.log_bytes as f64,
-            wal: health.is_wal,
-            old_schema: health.is_old_schema,
-            clock: clock.to_owned(),
-        }
-    }
 }

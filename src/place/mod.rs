@@ -37,8 +37,19 @@ pub enum NetworkPolicy {
 /// on a network file system. The log gets a warning, once likewise, if the workspace is in a git worktree where agents
 /// of the other worktrees won't look for it. Touches nothing.
 pub fn admit(workspace: &Path, path: &Path, policy: NetworkPolicy, probe: &dyn Probe) -> Result<()> {
+    admit_file_system(workspace, path, policy, probe)?;
+    warn_of_worktree(workspace);
+    Ok(())
+}
+
+/// [`admit`] for a workspace whose leases and records are elsewhere, so that all worktrees share them.
+pub fn admit_file_system(
+    workspace: &Path,
+    path: &Path,
+    policy: NetworkPolicy,
+    probe: &dyn Probe,
+) -> Result<()> {
     static NETWORK: Once = Once::new();
-    static WORKTREE: Once = Once::new();
     let file_system = of(path, probe);
     let is_network = file_system.kind == Kind::Network;
     if is_network && policy == NetworkPolicy::Refuse {
@@ -59,6 +70,11 @@ pub fn admit(workspace: &Path, path: &Path, policy: NetworkPolicy, probe: &dyn P
             ],
         );
     }
+    Ok(())
+}
+
+fn warn_of_worktree(workspace: &Path) {
+    static WORKTREE: Once = Once::new();
     // Looking costs more than remembering, so it is what is done once.
     if WORKTREE.is_first(workspace)
         && let Some(root) = worktree::shared_root(workspace)
@@ -80,7 +96,6 @@ pub fn admit(workspace: &Path, path: &Path, policy: NetworkPolicy, probe: &dyn P
             ],
         );
     }
-    Ok(())
 }
 
 /// The file system of a path, or of the nearest folder above it that there is.

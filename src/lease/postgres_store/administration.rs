@@ -1,7 +1,5 @@
 //! What operators ask and do, and the check of a fence.
 
-use std::path::PathBuf;
-
 use crate::postgres::Row;
 use postgres_types::Type;
 use uuid::Uuid;
@@ -12,7 +10,7 @@ use super::server::Server;
 use crate::clock::iso_timestamp;
 use crate::error::{Error, Result};
 use crate::lease::claim::{EventKind, Fence, LeaseEvent, ListedLease};
-use crate::lease::model::{ClockSource, Lease, LeaseKey, StoreHealth};
+use crate::lease::model::{Lease, LeaseKey, ServerHealth, StoreHealth};
 use crate::lease::patience::Wait;
 use crate::lease::presence;
 use crate::postgres::Failure;
@@ -27,6 +25,17 @@ pub(super) fn get(server: &Server, id: KeyId, key: LeaseKey<'_>, wait: Wait<'_>)
         let parameters = &[(&&id.digest[..] as _, Type::BYTEA)];
         let rows = server.statement(attempt.session, SQL, parameters, attempt.deadline)?;
         rows.first().map(|row| rows::lease(row, key, value(row, "r_lease_id")?)).transpose()
+    })
+}
+
+/// Whether `holder` has the lease for a key and it has not expired.
+pub(super) fn holds(server: &Server, id: KeyId, holder: &Text, wait: Wait<'_>) -> Result<bool> {
+    const SQL: &str = "SELECT EXISTS (SELECT 1 FROM @schema@.leases
+        WHERE key = $1 AND agent = $2 AND expires_at > @schema@.now_1()) AS r_holds";
+    server.call(wait, |attempt| {
+        let parameters = &[(&&id.digest[..] as _, Type::BYTEA), (&holder.as_wtf8() as _, Type::BYTEA)];
+        let rows = server.statement(attempt.session, SQL, parameters, attempt.deadline)?;
+        value(only(&rows)?, "r_holds")
     })
 }
 
@@ -177,18 +186,22 @@ fn event(row: &Row) -> Result<Option<LeaseEvent>, Failure> {
 
 /// How the store is.
 pub(super) fn health(server: &Server, wait: Wait<'_>) -> Result<StoreHealth> {
-    const SQL: &str = "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint AS r_bytes
-        FROM pg_class AS c WHERE c.relnamespace = $1::text::regnamespace AND c.relkind = 'r'";
+    const SQL: &str = "SELECT current_setting('server_version') AS r_version, clock_timestamp() AS r_now,
+        (SELECT version FROM @schema@.versions WHERE part = 'leases') AS r_schema_version,
+        (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class AS c
+          WHERE c.relnamespace = $1::text::regnamespace AND c.relkind = 'r') AS r_bytes";
     let schema = crate::postgres::quoted(server.schema());
     server.call(wait, |attempt| {
+        let before = server.clock.wall_ms();
         let rows = server.statement(attempt.session, SQL, &[(&schema, Type::TEXT)], attempt.deadline)?;
-        Ok(StoreHealth {
-            database: PathBuf::from(server.pool.address().to_string()),
-            database_bytes: count(only(&rows)?, "r_bytes")?,
-            log_bytes: 0,
-            is_wal: true,
-            is_old_schema: false,
-            clock: ClockSource::Server,
-        })
+        let after = server.clock.wall_ms();
+        let row = only(&rows)?;
+        Ok(StoreHealth::Server(ServerHealth {
+            server: server.pool.address().to_string(),
+            version: value(row, "r_version")?,
+            bytes: count(row, "r_bytes")?,
+            schema_version: value(row, "r_schema_version")?,
+            clock_ahead_ms: time_ms(row, "r_now")? - before.midpoint(after),
+        }))
     })
 }

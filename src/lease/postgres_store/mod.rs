@@ -35,7 +35,7 @@ use self::server::Server;
 use self::tally::Count;
 use super::claim::{Answer, Claim, Claimed, Fence, LeaseEvent, ListedLease, Ticket};
 use super::model::{Acquisition, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth};
-use super::patience::{Patience, Wait};
+use super::patience::{Closing, Patience, Wait};
 use super::presence::Presence;
 use super::store::{self, LeaseStore, LeaseTerms};
 use crate::clock::Clock;
@@ -52,8 +52,8 @@ const AT_CLOSE: Duration = Duration::from_millis(100);
 
 /// A store in a schema of a PostgreSQL database, 13 or later, which all who name the schema share.
 ///
-/// Every call but [`holds`](LeaseStore::holds) waits for the network, and fails with [`Error::DatabaseLocked`] if it must
-/// not. What a call has answered survives the end of any process and of the server, as its `synchronous_commit` and
+/// Every call waits for the network, and fails with [`Error::DatabaseLocked`] if it must not; but
+/// [`holds`](LeaseStore::holds) then answers from what this process knows. What a call has answered survives the end of any process and of the server, as its `synchronous_commit` and
 /// `synchronous_standby_names` say; fencing tokens never come again, also after the promotion of a standby that was
 /// synchronous. Of an asynchronous one the last answers, and with them tokens, may be lost.
 pub struct PostgresLeaseStore {
@@ -88,6 +88,15 @@ impl PostgresLeaseStore {
     /// Whether somebody has made the schema. Makes none.
     pub fn exists(&self, patience: Duration) -> Result<bool> {
         self.server.is_made(Instant::now() + patience)
+    }
+
+    /// What [`LeaseStore::totals`] answers, if somebody has made the schema. Makes none.
+    pub fn totals_if_any(&self, patience: Duration) -> Result<Option<LeaseTotals>> {
+        if !self.exists(patience)? {
+            return Ok(None);
+        }
+        let closing = Closing::default();
+        self.totals(Wait::new(Patience::lasting(patience), &closing)).map(Some)
     }
 
     /// Whether the server's notifications come to this process: not through a pooler that changes connections between
@@ -404,11 +413,14 @@ impl LeaseStore for PostgresLeaseStore {
         administration::get(&self.server, self.id(key), key, wait)
     }
 
-    /// As far as this process knows: whether it was granted the lease, or renewed it, so short a time ago that it can't have
-    /// ended. Doesn't ask the server, so a forced release shows up only with the next renewal.
-    fn holds(&self, key: LeaseKey<'_>, holder: &Text, _: Wait<'_>) -> Result<bool> {
+    /// If it must not block, as far as this process knows: whether it was granted the lease, or renewed it, so short a time
+    /// ago that it can't have ended. A forced release then shows up only with the next renewal.
+    fn holds(&self, key: LeaseKey<'_>, holder: &Text, wait: Wait<'_>) -> Result<bool> {
         self.check_open()?;
-        Ok(self.server.book.holds(self.id(key), holder, self.boot_ms()))
+        match wait.patience() {
+            Patience::Now => Ok(self.server.book.holds(self.id(key), holder, self.boot_ms())),
+            Patience::Until(_) => administration::holds(&self.server, self.id(key), holder, wait),
+        }
     }
 
     fn list(&self, wait: Wait<'_>) -> Result<Vec<ListedLease>> {

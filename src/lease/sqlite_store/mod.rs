@@ -35,7 +35,7 @@ use self::upkeep::Upkeep;
 use self::waiting::Waiter;
 use super::claim::{Answer, Claim, Claimed, Fence, LeaseEvent, ListedLease, Ticket};
 use super::model::{
-    Acquisition, ClockSource, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth,
+    Acquisition, ClockSource, DatabaseHealth, Lease, LeaseKey, LeaseStats, LeaseTotals, Renewal, StoreHealth,
 };
 use super::patience::{Patience, Wait};
 use super::presence::Presence;
@@ -428,14 +428,14 @@ impl LeaseStore for SqliteLeaseStore {
         // The log is beside the file itself, wherever a link to it is.
         let mut log = self.path.canonicalize().context("find", &self.path)?.into_os_string();
         log.push("-wal");
-        Ok(StoreHealth {
+        Ok(StoreHealth::Workspace(DatabaseHealth {
             database: self.path.clone(),
             database_bytes: bytes(&self.path),
             log_bytes: bytes(Path::new(&log)),
             is_wal,
             is_old_schema,
             clock: if self.clock.boot_id().is_some() { ClockSource::Boot } else { ClockSource::Wall },
-        })
+        }))
     }
 
     fn close(&self) {

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::error::Error;
-use crate::lease::ClockSource;
+use crate::lease::{ClockSource, DatabaseHealth, StoreHealth};
 
 fn state_files(fixture: &Fixture) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(fixture.path().join("state"))
@@ -25,12 +25,19 @@ fn descriptors_below(path: &Path) -> usize {
         .count()
 }
 
+fn health_of(manager: &LeaseManager) -> DatabaseHealth {
+    match manager.health(soon()).unwrap() {
+        StoreHealth::Workspace(health) => health,
+        other @ StoreHealth::Server(_) => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn health_tells_how_the_database_is() {
     let fixture = Fixture::new();
     let a = fixture.manager("a");
     acquired(&a, "t");
-    let health = a.health(soon()).unwrap();
+    let health = health_of(&a);
     assert_eq!(health.database, fixture.database());
     assert!(health.is_wal && !health.is_old_schema && health.log_bytes > 0);
     assert_eq!(health.database_bytes, fixture.database().metadata().unwrap().len());
@@ -43,7 +50,7 @@ fn health_tells_how_the_database_is() {
         "CREATE TABLE phase_leases (lease_id TEXT PRIMARY KEY, task_id TEXT, phase TEXT, agent_id TEXT,
         acquired_at TEXT, expires_at TEXT, renewed_count INTEGER, UNIQUE (task_id, phase))";
     old.connection().execute_batch(schema).unwrap();
-    assert!(old.manager("a").health(soon()).unwrap().is_old_schema);
+    assert!(health_of(&old.manager("a")).is_old_schema);
 }
 
 #[cfg(unix)]
@@ -74,7 +81,7 @@ fn a_database_that_is_a_link_is_the_one_it_leads_to() {
     std::os::unix::fs::symlink(fixture.database(), other.database()).unwrap();
     let b = LeaseManager::open(other.path(), options("b"), fixture.clock.clone()).unwrap();
     assert!(is_refused(&b, "t"));
-    assert!(b.health(soon()).unwrap().log_bytes > 0);
+    assert!(health_of(&b).log_bytes > 0);
     assert!(!other.path().join("state/orchestrator.db-wal").exists());
 }
 
