@@ -5,6 +5,7 @@
 const { readFile } = require('node:fs/promises')
 const { setTimeout: sleep } = require('node:timers/promises')
 const { CommandError } = require('./exit.js')
+const { onServer, serverBaselines } = require('./store.js')
 const { FILES, pathOf } = require('./workspace.js')
 
 /** Who reads without the lock may see half of a write, for microseconds. */
@@ -25,13 +26,14 @@ const PAUSE_MS = 20
  */
 
 /**
- * All baselines, in the order of the file; empty if there is no file.
+ * All baselines, in the order of the file; empty if there is no file. Those of a server by their keys.
  *
  * @param {string} root
  * @returns {Promise<{baselines: Baseline[], strange: string[]}>} and the keys of what is no baseline
  */
 async function readBaselines(root) {
-  const entries = Object.entries(await readObject(pathOf(root, 'baselines')))
+  const content = onServer() ? await serverBaselines() : await readObject(pathOf(root, 'baselines'))
+  const entries = Object.entries(content)
   /** @type {Baseline[]} */
   const baselines = []
   const strange = []

@@ -8,6 +8,7 @@ const { PhaseLedger } = require('../index.js')
 const { readBaselines } = require('./baselines.js')
 const { Journal } = require('./journal.js')
 const { LARGE_LOG } = require('./snapshot.js')
+const { onServer, serverNotifies, serverShown } = require('./store.js')
 const { counted, size } = require('./text.js')
 const { FILES, hasState, pathOf, version, withLeases, worktreeOf } = require('./workspace.js')
 
@@ -17,6 +18,8 @@ const TEMPORARY = /\.[0-9a-f]{32}\.tmp$/
 /** A temporary file may be in use for a moment. */
 const OLD_MS = 60_000
 const MOST_NAMES = 5
+/** By so much clocks may differ before people are told. */
+const CLOCK_MS = 1000
 
 /**
  * @typedef {object} Check
@@ -39,6 +42,8 @@ const problem = (check, found, advice) => ({ check, result: 'problem', found, ad
  */
 async function examine(workspace) {
   const { root } = workspace
+  if (onServer())
+    return [...versions(), ...(await told('server', () => server(root))), ...(await told('chain', () => chain(root)))]
   const parts = [
     versions(),
     worktree(workspace),
@@ -103,6 +108,34 @@ function worktree({ root, asked, linked }) {
 }
 
 /** @param {string} root @returns {Promise<Check[]>} */
+async function server(root) {
+  const found = await withLeases(root, async (manager) => ({
+    health: await manager.health(),
+    stats: await manager.getStats(),
+  }))
+  if (found?.health.store !== 'postgres') {
+    return [note('server', `${serverShown()} answers; nobody has acquired a lease there yet`)]
+  }
+  const { clockAheadMs, databaseBytes, schemaVersion, server, serverVersion } = found.health
+  const text = `${server}, PostgreSQL ${serverVersion}: ${size(databaseBytes)}, ${counted(found.stats.totalLeases, 'lease')}`
+  const behind = `the server's clock is ${Math.abs(clockAheadMs)} ms ${clockAheadMs < 0 ? 'behind' : 'ahead of'} this machine's`
+  return [
+    ok('server', text),
+    ok('schema', `the leases' part has version ${schemaVersion}`),
+    Math.abs(clockAheadMs) < CLOCK_MS
+      ? ok('clock', `leases go by the server's clock; ${behind}`)
+      : note('clock', behind, 'leases go by the server alone; keep both synchronised, so that people are not misled'),
+    (await serverNotifies())
+      ? ok('notifications', 'come: whoever waits for a lease hears at once that it is free')
+      : note(
+          'notifications',
+          'do not come, as through a pooler in transaction mode: whoever waits asks up to 50 times a second instead',
+          'for faster hand-overs give the agents a way to the server without the pooler',
+        ),
+  ]
+}
+
+/** @param {string} root @returns {Promise<Check[]>} */
 async function database(root) {
   const found = await withLeases(root, async (manager) => ({
     health: await manager.health(),
@@ -110,6 +143,7 @@ async function database(root) {
   }))
   if (!found) return [note('database', 'no database yet: nobody has acquired a lease here')]
   const { health, stats } = found
+  if (health.store !== 'sqlite') return []
   const { fileSystem, databaseBytes, logBytes } = health
   const checks = [
     health.wal

@@ -62,6 +62,20 @@ class DriftSummary {
     this.#slots.set(slot, counts)
   }
 
+  /**
+   * Takes over what a server has counted, and the drift of the last day.
+   *
+   * @param {number} attestations
+   * @param {Record<string, number>} severities
+   * @param {Record<string, unknown>[]} lastDay
+   */
+  take(attestations, severities, lastDay) {
+    this.reset()
+    for (const record of lastDay) this.add(record)
+    this.attestations = attestations
+    this.all = { ...noCounts(), ...pick(severities) }
+  }
+
   reset() {
     this.attestations = 0
     this.all = noCounts()
@@ -84,6 +98,10 @@ class DriftSummary {
     return buckets
   }
 }
+
+/** The counts of drift among those by severity. @param {Record<string, number>} severities */
+const pick = (severities) =>
+  Object.fromEntries(Object.entries(severities).filter(([severity]) => SEVERITIES.includes(severity)))
 
 const lastSlot = () => Math.floor(Date.now() / SLOT_MS)
 

@@ -7,6 +7,7 @@ const { join } = require('node:path')
 const yargs = require('yargs')
 const { EXIT_CODES, withExitCodes } = require('./command.js')
 const { EXIT, UsageError } = require('./exit.js')
+const { chooseStore, withoutCredentials } = require('./store.js')
 const { json, shownLines } = require('./text.js')
 const { version } = require('./workspace.js')
 
@@ -34,6 +35,12 @@ function parserOf(args) {
       default: '.',
       describe: 'The folder that the agents work in; a git worktree stands for its repository',
     })
+    .option('store', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'The PostgreSQL database that the agents use, as a URL; default: DRIFTLOCK_STORE, or the workspace',
+    })
+    .middleware(({ store }) => chooseStore(store))
     .option('json', { type: 'boolean', default: false, describe: 'Answer one JSON document' })
     .completion('completion', 'Print a completion script for bash or zsh')
   for (const command of commands()) parser.command(withExitCodes(command))
@@ -57,6 +64,8 @@ function parserOf(args) {
 /** @param {string[]} args */
 async function main(args) {
   // A reader that has seen enough, such as head, is no failure.
+  // The command line may name a password, which others could see in the list of processes.
+  if (args.some((arg) => arg !== withoutCredentials(arg))) process.title = 'driftlock'
   process.stdout.on('error', (error) => {
     if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EPIPE') throw error
     process.exit()
@@ -86,11 +95,11 @@ function tellWarnings() {
 function tell(error, args) {
   const isUsage = error instanceof UsageError || error?.name === 'YError'
   const code = isUsage ? 'USAGE' : typeof error?.code === 'string' ? error.code : 'DEFECT'
-  const message = String(error?.message ?? error)
+  const message = withoutCredentials(String(error?.message ?? error))
   if (args.includes('--json')) process.stdout.write(`${json({ error: { code, message } })}\n`)
   process.stderr.write(`driftlock: ${shownLines(message)}\n`)
   if (isUsage) process.stderr.write('Help: driftlock --help, driftlock COMMAND --help\n')
-  else if (code === 'DEFECT') process.stderr.write(`${shownLines(String(error?.stack))}\n`)
+  else if (code === 'DEFECT') process.stderr.write(`${shownLines(withoutCredentials(String(error?.stack)))}\n`)
   return isUsage ? EXIT.USAGE : (error?.exitCode ?? EXIT.FAILED)
 }
 

@@ -3,11 +3,14 @@
 // What a workspace is like at one moment: for `driftlock status`, and again and again for the status page.
 
 const { DriftSummary, sumOf } = require('./drift.js')
+const { PhaseLedger, PromptAttestationManager } = require('../index.js')
 const { Journal } = require('./journal.js')
+const { driftsSince, ledgerEnd, onServer, serverParts } = require('./store.js')
 const { counted } = require('./text.js')
 const { pathOf, version, withLeases } = require('./workspace.js')
 
 const LAST_ENTRIES = 20
+const DAY_MS = 86_400_000
 /** A write-ahead log larger than this has a reader that doesn't end, or a checkpoint that can't. */
 const LARGE_LOG = 64 << 20
 
@@ -141,6 +144,13 @@ class Observer {
 
   async #readDrift() {
     const summary = this.#drift
+    if (onServer()) {
+      if (!(await serverParts()).attestations) return false
+      const stats = await new PromptAttestationManager(this.#root).getDriftStats()
+      const { drift } = await driftsSince(Date.now() - DAY_MS)
+      summary.take(stats.totalAttestations, stats.severityCounts, drift)
+      return true
+    }
     await this.#attestations.read(
       (record) => summary.add(record),
       () => summary.reset(),
@@ -150,6 +160,17 @@ class Observer {
 
   async #readLedger() {
     const end = this.#ledgerEnd
+    if (onServer()) {
+      if (!(await serverParts()).ledger) return false
+      const [{ totalEntries }, last] = await Promise.all([
+        new PhaseLedger(this.#root).getStats(),
+        ledgerEnd(LAST_ENTRIES),
+      ])
+      end.reset()
+      for (const entry of last) end.add(entry)
+      end.entries = totalEntries
+      return true
+    }
     await this.#ledger.read(
       (entry) => end.add(entry),
       () => end.reset(),
@@ -213,14 +234,16 @@ function snapshotOf(workspace, found, { database, drift, ledger }) {
  * @param {Record<string, State & {damagedLines?: number}>} parts
  */
 function problemsOf(health, parts) {
+  /** @type {string[]} */
   const problems = []
   for (const [name, { error, damagedLines = 0 }] of Object.entries(parts)) {
     if (error) problems.push(`can't read the ${name}: ${error.message}`)
     if (damagedLines > 0) problems.push(`${counted(damagedLines, 'damaged line')} in the ${name}: driftlock doctor`)
   }
-  if (health?.wal === false) problems.push('the database is not in WAL mode: driftlock doctor')
-  if (health?.fileSystem.locksExclude === false) problems.push('locks may not exclude here: driftlock doctor')
-  if (health && health.logBytes > LARGE_LOG) problems.push("the database's log is large: driftlock doctor")
+  if (health?.store !== 'sqlite') return problems
+  if (!health.wal) problems.push('the database is not in WAL mode: driftlock doctor')
+  if (health.fileSystem.locksExclude === false) problems.push('locks may not exclude here: driftlock doctor')
+  if (health.logBytes > LARGE_LOG) problems.push("the database's log is large: driftlock doctor")
   return problems
 }
 

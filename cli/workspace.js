@@ -6,6 +6,7 @@ const { existsSync, readFileSync, realpathSync, statSync } = require('node:fs')
 const { dirname, join, resolve } = require('node:path')
 const { PhaseLeaseManager, resolveWorkspace } = require('../index.js')
 const { CommandError, UsageError } = require('./exit.js')
+const { onServer, serverParts, serverShown } = require('./store.js')
 const { shown } = require('./text.js')
 
 /**
@@ -66,8 +67,16 @@ function findWorkspace(folder) {
  *
  * @param {{workspace: string}} options
  */
-function openWorkspace(options) {
+async function openWorkspace(options) {
   const workspace = findWorkspace(options.workspace)
+  if (onServer()) {
+    if (Object.values(await serverParts()).includes(true)) return workspace
+    throw new CommandError(
+      'NO_STATE',
+      `No agent has used the schema of ${serverShown()} yet: nothing of driftlock's is in it. Give the right database and ` +
+        'schema with --store URL',
+    )
+  }
   if (!hasState(workspace.root)) {
     throw new CommandError(
       'NO_STATE',
@@ -82,7 +91,7 @@ function openWorkspace(options) {
 const hasDatabase = (root) => existsSync(pathOf(root, 'database'))
 
 /**
- * Lends the leases of a workspace; answers null where no agent has made a database yet, since opening would make one.
+ * Lends the leases of a workspace; answers null where no agent has made a database or schema yet, since using it would.
  *
  * @template T
  * @param {string} root
@@ -90,7 +99,7 @@ const hasDatabase = (root) => existsSync(pathOf(root, 'database'))
  * @returns {Promise<T | null>}
  */
 async function withLeases(root, use) {
-  if (!hasDatabase(root)) return null
+  if (!(onServer() ? (await serverParts()).leases : hasDatabase(root))) return null
   const leases = new PhaseLeaseManager(root)
   try {
     return await use(leases)

@@ -6,6 +6,7 @@ const { readBaselines } = require('../baselines.js')
 const { CommandError, UsageError } = require('../exit.js')
 const { Journal } = require('../journal.js')
 const { answer, table } = require('../output.js')
+const { onServer } = require('../store.js')
 const { shown } = require('../text.js')
 const { openWorkspace, pathOf } = require('../workspace.js')
 
@@ -29,7 +30,7 @@ const list = {
     parser.option('task', { alias: 't', type: 'string', requiresArg: true, describe: 'Only of this task' }),
   /** @param {{workspace: string, json: boolean, task?: string}} options */
   handler: async (options) => {
-    const { root } = openWorkspace(options)
+    const { root } = await openWorkspace(options)
     const { baselines } = await readBaselines(root)
     const wanted = baselines.filter(({ taskId }) => options.task === undefined || taskId === options.task)
     answer(options, { workspace: root, baselines: wanted }, () =>
@@ -88,7 +89,7 @@ async function resetBaseline(options) {
     throw new UsageError(`--hash takes 64 lower-case hexadecimal digits, got ${shown(hash, 80)}`)
   }
   if (phase.includes(':')) throw new UsageError('--phase must not contain a colon')
-  const { root } = openWorkspace(options)
+  const { root } = await openWorkspace(options)
   const newHash = hash ?? (await latestHash(root, task, phase))
   const find = async () =>
     (await readBaselines(root)).baselines.find((one) => one.taskId === task && one.phase === phase) ?? null
@@ -109,9 +110,12 @@ async function resetBaseline(options) {
 /** @param {string} root @param {string} task @param {string} phase */
 async function latestHash(root, task, phase) {
   let latest = ''
-  await new Journal(pathOf(root, 'attestations')).read((record) => {
+  const take = (/** @type {Record<string, unknown>} */ record) => {
     if (record.task_id === task && record.phase === phase) latest = String(record.prompt_hash ?? '')
-  })
+  }
+  if (onServer()) {
+    for (const record of await new PromptAttestationManager(root).getAttestationHistory(task)) take({ ...record })
+  } else await new Journal(pathOf(root, 'attestations')).read(take)
   if (HASH.test(latest)) return latest
   throw new CommandError(
     'NO_ATTESTATION',

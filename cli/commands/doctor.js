@@ -19,7 +19,7 @@ exports.builder = (parser) =>
 
 /** @param {{workspace: string, json: boolean}} options */
 exports.handler = async (options) => {
-  const workspace = openWorkspace(options)
+  const workspace = await openWorkspace(options)
   const checks = await examine(workspace)
   const problems = checks.filter(({ result }) => result === 'problem').length
   if (problems > 0) process.exitCode = EXIT.FOUND

@@ -1,9 +1,11 @@
 'use strict'
 
+const { PromptAttestationManager } = require('../../index.js')
 const { EXIT, UsageError } = require('../exit.js')
 const { RANK, SEVERITIES, driftOf, noCounts } = require('../drift.js')
 const { Journal } = require('../journal.js')
 const { answer, severityShown, table } = require('../output.js')
+const { driftsSince, onServer } = require('../store.js')
 const { counted, shown } = require('../text.js')
 const { openWorkspace, pathOf } = require('../workspace.js')
 
@@ -44,13 +46,13 @@ exports.handler = async (options) => {
   const { task, failOn, limit } = options
   const since = options.since === undefined ? undefined : timeOf(options.since, Date.now())
   if (!Number.isInteger(limit) || limit < 0) throw new UsageError('--limit takes a whole number from 0 on')
-  const { root } = openWorkspace(options)
-  const journal = new Journal(pathOf(root, 'attestations'))
+  const { root } = await openWorkspace(options)
+  const journal = onServer() ? undefined : new Journal(pathOf(root, 'attestations'))
   const counts = noCounts()
   /** @type {Drift[]} */
   const latest = []
   let attestations = 0
-  await journal.read((record) => {
+  const take = (/** @type {Record<string, unknown>} */ record) => {
     if (task !== undefined && record.task_id !== task) return
     // A record without a time that can be read is rather shown than missed.
     if (since !== undefined && Date.parse(String(record.timestamp)) < since) return
@@ -60,7 +62,15 @@ exports.handler = async (options) => {
     counts[drift.severity]++
     latest.push(drift)
     if (latest.length > limit) latest.shift()
-  })
+  }
+  if (journal) await journal.read(take)
+  else if (task !== undefined) {
+    for (const record of await new PromptAttestationManager(root).getAttestationHistory(task)) take({ ...record })
+  } else {
+    const { attestations: all, drift } = await driftsSince(since ?? 0)
+    drift.forEach(take)
+    attestations = all
+  }
   const total = SEVERITIES.reduce((sum, name) => sum + counts[/** @type {keyof typeof counts} */ (name)], 0)
   const isFound =
     failOn !== undefined &&
@@ -70,13 +80,13 @@ exports.handler = async (options) => {
     workspace: root,
     ...(since === undefined ? {} : { since: new Date(since).toISOString() }),
     attestations,
-    damagedLines: journal.damagedLines,
+    damagedLines: journal?.damagedLines ?? 0,
     total,
     counts,
     ...(failOn ? { failOn, failed: isFound } : {}),
     drift: latest.toReversed(),
   }
-  answer(options, found, (value) => toText(value, journal.exists))
+  answer(options, found, (value) => toText(value, journal?.exists ?? true))
 }
 
 /** @param {string} severity @param {'low' | 'medium' | 'high'} threshold */

@@ -19,7 +19,7 @@ exports.builder = (parser) =>
 /** @param {{workspace: string, json: boolean, task: string}} options */
 exports.handler = async (options) => {
   const { task } = options
-  const { root } = openWorkspace(options)
+  const { root } = await openWorkspace(options)
   const [attestations, transitions] = await Promise.all([
     new PromptAttestationManager(root).getAttestationHistory(task),
     new PhaseLedger(root).getTaskHistory(task),

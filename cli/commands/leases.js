@@ -31,7 +31,7 @@ const list = {
   builder: (parser) => parser.example('$0 leases list', 'all leases, those that have ended too'),
   /** @param {{workspace: string, json: boolean}} options */
   handler: async (options) => {
-    const { root } = openWorkspace(options)
+    const { root } = await openWorkspace(options)
     const leases = await withLeases(root, async (manager) => (await manager.listLeases()).map(leaseShown))
     answer(options, { workspace: root, database: leases !== null, leases: leases ?? [] }, (found) => {
       if (!found.database) return 'no database yet: nobody has acquired a lease here'
@@ -63,7 +63,7 @@ const release = {
     if (!force || !by || !reason) {
       throw new UsageError("Ending somebody's lease needs --force, --by WHO and --reason WHY; nothing was released")
     }
-    const { root } = openWorkspace(options)
+    const { root } = await openWorkspace(options)
     const released = await withLeases(root, (manager) => manager.forceRelease(task, phase, { by, reason }))
     if (!released) process.exitCode = EXIT.FOUND
     answer(options, { workspace: root, released: released ?? null }, (found) =>
@@ -95,7 +95,7 @@ const events = {
   handler: async (options) => {
     if (!Number.isInteger(options.limit) || options.limit < 0)
       throw new UsageError('--limit takes a whole number from 0 on')
-    const { root } = openWorkspace(options)
+    const { root } = await openWorkspace(options)
     const all = await readEvents(root)
     const recent = options.limit === 0 ? [] : all.slice(-options.limit)
     if (options.follow) return follow(root, recent, all.at(-1)?.id ?? 0, options)

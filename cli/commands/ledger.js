@@ -30,7 +30,7 @@ const verify = {
       ),
   /** @param {Options} options */
   handler: async (options) => {
-    const { root } = openWorkspace(options)
+    const { root } = await openWorkspace(options)
     const found = await new PhaseLedger(root).verify()
     if (!found.valid) process.exitCode = EXIT.FOUND
     answer(options, { workspace: root, ...found }, () => verdict(found))
@@ -65,7 +65,7 @@ const stats = {
   builder: (parser) => parser.example('$0 ledger stats --json | jq -r .lastHash', 'the hash to keep elsewhere'),
   /** @param {Options} options */
   handler: async (options) => {
-    const { root } = openWorkspace(options)
+    const { root } = await openWorkspace(options)
     const found = await new PhaseLedger(root).getStats()
     answer(options, { workspace: root, ...found }, () => {
       const lines = [`${counted(found.totalEntries, 'entry', 'entries')} of ${counted(found.uniqueTasks, 'task')}`]

@@ -45,7 +45,7 @@ exports.handler = async (options) => {
   if (options.serve && options.watch !== undefined) throw new UsageError('--watch and --serve: one or the other')
   if (options.serve) return require('../page/server.js').serve(options)
   if (options.watch !== undefined) return watch(options.workspace, secondsOf(options.watch))
-  const snapshot = await new Observer(openWorkspace(options).root).look()
+  const snapshot = await new Observer((await openWorkspace(options)).root).look()
   answer(options, snapshot, toText)
   if ([snapshot.database, snapshot.drift, snapshot.ledger].some(({ state }) => state === 'failed')) {
     process.exitCode = EXIT.FAILED
@@ -61,7 +61,7 @@ function secondsOf(text) {
 
 /** @param {string} folder @param {number} seconds */
 async function watch(folder, seconds) {
-  const observer = new Observer(openWorkspace({ workspace: folder }).root)
+  const observer = new Observer((await openWorkspace({ workspace: folder })).root)
   const signal = untilStopped()
   while (!signal.aborted) {
     const text = toText(await observer.look())
@@ -72,7 +72,9 @@ async function watch(folder, seconds) {
 
 /** @param {Snapshot} snapshot */
 function toText(snapshot) {
-  const head = `${colour('bold', shown(snapshot.workspace, 4096))}  ${colour('dim', snapshot.at)}`
+  const { database, workspace, at } = snapshot
+  const place = 'server' in database ? database.server : workspace
+  const head = `${colour('bold', shown(place, 4096))}  ${colour('dim', at)}`
   return [head, leasesText(snapshot), driftText(snapshot), ledgerText(snapshot), healthText(snapshot)].join('\n\n')
 }
 

@@ -19,7 +19,7 @@ pub mod watermark;
 
 pub use drift::{Drift, Severity};
 pub use file_store::FileAttestations;
-pub use postgres_store::PostgresAttestations;
+pub use postgres_store::{Drifts, PostgresAttestations};
 pub use record::DriftStats;
 pub use spec::PromptSpec;
 pub use store::{Attestation, AttestationStore, BaselineUpdate};

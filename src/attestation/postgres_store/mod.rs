@@ -3,6 +3,7 @@
 //! The server keeps what each prompt was compared with; what that means, and how it is written, is judged here, as for
 //! files. See `sql/`.
 
+mod overview;
 mod records;
 mod transfer;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use postgres_types::Type;
 use uuid::Uuid;
 
+pub use self::overview::Drifts;
 use self::records::{compared, in_order};
 use super::drift::Severity;
 use super::record::DriftStats;
