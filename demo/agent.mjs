@@ -22,6 +22,7 @@ import { Timings } from './timings.mjs'
  * @typedef {object} Assignment
  * @property {string} agentId
  * @property {string} workspace
+ * @property {string} store
  * @property {Task[]} tasks
  * @property {Set<string>} driftKeys
  * @property {number} leaseDuration seconds
@@ -54,12 +55,12 @@ class Agent {
 
   /** @param {Assignment} assignment */
   constructor(assignment) {
-    const { agentId, workspace, leaseDuration } = assignment
+    const { agentId, workspace, store, leaseDuration } = assignment
     this.assignment = assignment
     // As many renewals as the work may need: the limit is there for agents that hang, and here the kill tests those.
-    this.leases = new PhaseLeaseManager(workspace, { agentId, leaseDuration, maxRenewals: 10_000 })
-    this.attestations = new PromptAttestationManager(workspace)
-    this.ledger = new PhaseLedger(workspace)
+    this.leases = new PhaseLeaseManager(workspace, { store, agentId, leaseDuration, maxRenewals: 10_000 })
+    this.attestations = new PromptAttestationManager(workspace, { store })
+    this.ledger = new PhaseLedger(workspace, { store })
   }
 
   async initialize() {

@@ -8,6 +8,7 @@ import { Fleet } from './fleet.mjs'
 import { HELP, readOptions, UsageError } from './options.mjs'
 import { printReport } from './report.mjs'
 import { runAgents } from './run.mjs'
+import { Server } from './server.mjs'
 import { driftKeys, PHASES, readTasks } from './tasks.mjs'
 
 /** @typedef {import('./options.mjs').Options} Options */
@@ -15,6 +16,10 @@ import { driftKeys, PHASES, readTasks } from './tasks.mjs'
 /** @param {Options} options */
 async function main(options) {
   const { tasks, drift } = readInput(options)
+  const server = options.store === undefined ? undefined : new Server(options.store)
+  // Others could see a password in the list of processes.
+  if (server) process.title = 'driftlock demo'
+  server?.check()
   const workspace = openWorkspace(options.workspace)
   const fleet = new Fleet()
   for (const [signal, code] of /** @type {const} */ ([
@@ -24,13 +29,14 @@ async function main(options) {
     process.once(signal, () => {
       fleet.stop()
       if (!options.workspace) rmSync(workspace, { recursive: true, force: true })
+      if (!options.keep) server?.forget()
       process.exit(code)
     })
   }
 
   const total = tasks.length * PHASES.length
   console.log(`${options.agents} agents, ${tasks.length} tasks × ${PHASES.length} phases = ${total} transitions`)
-  const run = { options, workspace, tasks, drift }
+  const run = { options, workspace, store: server?.url ?? 'sqlite', server, tasks, drift }
   const report = await evaluate(fleet, run, await runAgents(fleet, run))
   printReport(report)
   if (options.json) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`)
@@ -39,6 +45,7 @@ async function main(options) {
   // The files of a failed run are the evidence.
   if (options.workspace || options.keep || failed) console.log(`Workspace: ${workspace}`)
   else rmSync(workspace, { recursive: true, force: true })
+  if (!options.keep && !failed) server?.forget()
   return failed ? 1 : 0
 }
 

@@ -22,16 +22,22 @@ import { Timings } from './timings.mjs'
  * @param {Outcome} outcome
  * @returns {Promise<Report>}
  */
-export async function evaluate(fleet, { options, workspace, tasks, drift }, { milliseconds, kill, problems }) {
-  const opinion = await askPackage(workspace)
-  const { results, violations } = await readResults(workspace)
+export async function evaluate(
+  fleet,
+  { options, workspace, store, server, tasks, drift },
+  { milliseconds, kill, problems },
+) {
+  const opinion = await askPackage(workspace, store)
+  const { results, violations } = server
+    ? { results: server.readResults(), violations: [] }
+    : await readResults(workspace)
   const agents = summarize(fleet, results, kill)
   const timings = new Timings()
   for (const agent of fleet.agents) if (agent.timings) timings.merge(agent.timings)
   const transitions = results.ledger.length
   const log = { file: logFile(workspace), lines: readFileSync(logFile(workspace), 'utf8').split('\n').length - 1 }
   return {
-    options,
+    options: { ...options, store: opinion.store },
     run: {
       tasks: tasks.length,
       phases: PHASES.length,
@@ -109,14 +115,16 @@ function agentViolations({ agentId, end, counts, done }, fleet) {
 /**
  * What the package itself says about the run.
  * @param {string} workspace
+ * @param {string} store
  */
-async function askPackage(workspace) {
-  const leases = new PhaseLeaseManager(workspace, { agentId: 'observer' })
-  const attestations = new PromptAttestationManager(workspace)
-  const ledger = new PhaseLedger(workspace)
+async function askPackage(workspace, store) {
+  const leases = new PhaseLeaseManager(workspace, { store, agentId: 'observer' })
+  const attestations = new PromptAttestationManager(workspace, { store })
+  const ledger = new PhaseLedger(workspace, { store })
   try {
     await Promise.all([attestations.initialize(), ledger.initialize()])
     return {
+      store: leases.store,
       verification: await ledger.verify(),
       leaseStats: await leases.getStats(),
       driftStats: await attestations.getDriftStats(),

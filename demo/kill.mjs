@@ -20,8 +20,8 @@ import { keyOf, nextPhase } from './tasks.mjs'
 /** A stopped process may hold the ledger's lock; the question whether it has appended is then not answered. */
 const ANSWER_TIMEOUT = 250
 
-/** Signals are delivered a moment after the call that sends them. */
-const STOP_DELAY = 5
+/** Signals are delivered a moment after the call that sends them, and a server may have a request by then. */
+const STOP_DELAY = 20
 
 export class KillPlan {
   /** @type {KillRecord | undefined} */
@@ -32,15 +32,16 @@ export class KillPlan {
    * @param {import('./fleet.mjs').Fleet} fleet
    * @param {object} options
    * @param {string} options.workspace
+   * @param {string} options.store
    * @param {number} options.notBefore the number of phases that must be done by then
    * @param {Set<string>} options.spare keys that must not be interrupted
    */
-  constructor(fleet, { workspace, notBefore, spare }) {
+  constructor(fleet, { workspace, store, notBefore, spare }) {
     this.fleet = fleet
     this.notBefore = notBefore
     this.spare = spare
-    this.leases = new PhaseLeaseManager(workspace, { agentId: 'observer' })
-    this.ledger = new PhaseLedger(workspace)
+    this.leases = new PhaseLeaseManager(workspace, { store, agentId: 'observer' })
+    this.ledger = new PhaseLedger(workspace, { store })
   }
 
   async initialize() {
@@ -66,7 +67,7 @@ export class KillPlan {
     const victim = this.fleet.running.find((agent) => agent.agentId === agentId)?.process
     if (!victim?.kill('SIGSTOP')) return
     await sleep(STOP_DELAY)
-    const lease = this.leases.getLease(taskId, phase)
+    const lease = await this.leases.getLeaseAsync(taskId, phase)
     const current = await Promise.race([this.ledger.getCurrentPhase(taskId), sleep(ANSWER_TIMEOUT, 'unknown')])
     const isWorking = lease?.agent_id === agentId && current !== 'unknown' && nextPhase(current) === phase
     if (!isWorking) {

@@ -15,8 +15,10 @@ At the end an independent check reads the files and says whether each phase was 
   --drift N                change N prompts after their first attestation (default 0)
   --kill                   kill one agent while it holds a lease
   --lease-duration SECONDS how long a lease lasts (default 30; with --kill 2)
+  --store URL              keep leases, prompts and ledger on a PostgreSQL server: postgres://user:password@host/database
+                           (needs psql for the check); in a schema of its own, unless the URL names an unused one
   --workspace DIR          work there instead of in a temporary folder; must hold no results of an earlier run
-  --keep                   keep the temporary folder, and say where it is
+  --keep                   keep the temporary folder and schema, and say where the folder is
   --json FILE              write the report there as JSON too
   --help                   show this
 
@@ -42,6 +44,7 @@ export function readOptions(args) {
     kill,
     // Below a second a live agent on a busy machine could lose its own lease.
     leaseDuration: number('lease-duration', values['lease-duration'] ?? (kill ? '2' : '30'), 1, 86_400),
+    store: values.store,
     workspace: values.workspace,
     keep: values.keep ?? false,
     json: values.json,
@@ -67,6 +70,7 @@ function parse(args) {
         drift: { type: 'string' },
         kill: { type: 'boolean' },
         'lease-duration': { type: 'string' },
+        store: { type: 'string' },
         workspace: { type: 'string' },
         keep: { type: 'boolean' },
         json: { type: 'string' },

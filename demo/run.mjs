@@ -12,6 +12,8 @@ import { PHASES } from './tasks.mjs'
  * @typedef {object} Run
  * @property {import('./options.mjs').Options} options
  * @property {string} workspace
+ * @property {string} store where the package keeps everything: 'sqlite' or a URL
+ * @property {import('./server.mjs').Server} [server]
  * @property {import('./tasks.mjs').Task[]} tasks
  * @property {Set<string>} drift the keys of the prompts to be changed
  */
@@ -37,18 +39,18 @@ export const logFile = (/** @type {string} */ workspace) => join(workspace, 'age
  * @param {Run} run
  * @returns {Promise<Outcome>}
  */
-export async function runAgents(fleet, { options, workspace, tasks, drift }) {
+export async function runAgents(fleet, { options, workspace, store, tasks, drift }) {
   const { agents, leaseDuration, work } = options
   const total = tasks.length * PHASES.length
   /** @type {string[]} */
   const problems = []
   const log = openSync(logFile(workspace), 'a')
-  const assignment = { workspace, tasks, driftKeys: drift, leaseDuration, work, announceHolds: options.kill }
+  const assignment = { workspace, store, tasks, driftKeys: drift, leaseDuration, work, announceHolds: options.kill }
   await fleet.prepare(agents, assignment, log)
   closeSync(log)
 
   // The injected drift comes after the append: an agent killed between the two would leave one out.
-  const limits = { workspace, notBefore: Math.floor(total * KILL_AFTER), spare: drift }
+  const limits = { workspace, store, notBefore: Math.floor(total * KILL_AFTER), spare: drift }
   const kill = options.kill ? new KillPlan(fleet, limits) : undefined
   await kill?.initialize()
   if (kill) fleet.onHold = (hold) => void kill.onHold(hold)
