@@ -100,6 +100,17 @@ describe.each<How>(['acquireLease', 'hold'])('the lease that a killed process ha
     )
   })
 
+  test('is free at once for one that waits for those of several', async () => {
+    const root = makeWorkspace()
+    const peers = [await holder(root, how, ['T']), await holder(root, how, ['U'])]
+    const heir = openLeases(root, HEIR)
+    const keys = ['T', 'free', 'U'].map((taskId) => ({ taskId, phase: 'SPEC' }))
+    const waiting = heir.holdMany(keys, { waitMs: 25_000 })
+    await until(async () => (await heir.listLeases()).every(({ waiters }) => waiters === 1), 'it waits')
+    for (const peer of peers) await peer.kill()
+    expect((await waiting).leases).toHaveLength(3)
+  })
+
   test('lasts where only its expiry counts', async () => {
     const root = makeWorkspace()
     const peer = await holder(root, how)

@@ -248,8 +248,10 @@ impl WaitingRoom {
                 continue;
             }
             seen.push(place);
-            if !promising.iter().any(|(ticket, _)| *ticket == place.ticket) {
-                promising.push((place.ticket, dead));
+            // One claim may have several places, and the dead in the way of all of them.
+            match promising.iter_mut().find(|(ticket, _)| *ticket == place.ticket) {
+                Some((_, all)) => all.extend(dead),
+                None => promising.push((place.ticket, dead)),
             }
         }
         Ok(promising)
