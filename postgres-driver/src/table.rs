@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-/// Of this interface and of what [`crate::wire`] says; a driver with another one is refused.
+/// Of this interface and of what `wire` says; a driver with another one is refused.
 pub const VERSION: u32 = 1;
 
 /// The function that a driver exports: it answers its [`Table`], which is there for as long as the process.
