@@ -1,16 +1,7 @@
 // A PostgreSQL server for tests, in a temporary folder, that ends with the process that has started it.
 
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -120,7 +111,7 @@ function keep(program: string, parameters: string[], folder: string): () => Prom
   give(log)
   chmodSync(folder, 0o755)
   // The shell's input ends with this process.
-  const script = '"$@" </dev/null >>"$0" 2>&1 & read _; kill -INT $!; wait'
+  const script = '"$@" </dev/null >>"$0" 2>&1 & read _; kill -INT $!; wait; rm -rf "$(dirname "$0")"'
   const keeper: ChildProcess = spawn('sh', ['-c', script, log, program, ...parameters], {
     ...unprivileged(),
     cwd: '/',
@@ -134,7 +125,6 @@ function keep(program: string, parameters: string[], folder: string): () => Prom
     keeper.ref()
     keeper.stdin?.end()
     await ended
-    rmSync(folder, { recursive: true, force: true })
   }
 }
 
