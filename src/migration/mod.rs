@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::lease::{Closing, LeaseStore, ListedLease, OwnedKey, Wait};
 use crate::ledger::LedgerStore;
 use crate::patience::Patience;
+use crate::postgres::Address;
 
 /// How long a call may wait for others.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,6 +41,16 @@ pub enum Place<'a> {
     Workspace(&'a Path),
     /// A schema at this URL.
     Server(&'a str),
+}
+
+impl Place<'_> {
+    /// Where it is, without credentials. Fails if it is no place.
+    pub fn shown(self) -> Result<String> {
+        Ok(match self {
+            Self::Workspace(root) => root.display().to_string(),
+            Self::Server(url) => Address::parse(url)?.to_string(),
+        })
+    }
 }
 
 /// How many there are of something, and how many of them were copied by this run, or would be.

@@ -31,6 +31,7 @@ pub mod leases;
 pub mod ledger;
 pub mod logging;
 pub mod metrics;
+pub mod migration;
 pub mod overview;
 pub mod place;
 mod store;
