@@ -1,6 +1,8 @@
 // Starts the agents, lets them begin together, and collects what they report. It hands out no work.
 
 import { fork } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /** @typedef {import('./agent.mjs').Assignment} Assignment */
@@ -41,10 +43,14 @@ export class Fleet {
    * @param {number} count
    * @param {Omit<Assignment, 'agentId'>} assignment
    * @param {number} logFile descriptor that takes what the agents write to stderr
+   * @param {string[]} namespaces those of the network that stand for machines, if any do
    */
-  async prepare(count, assignment, logFile) {
+  async prepare(count, assignment, logFile, namespaces) {
     for (let number = 1; number <= count; number += 1) {
-      this.#start({ ...assignment, agentId: `agent-${number}` }, logFile)
+      const namespace = namespaces[number % namespaces.length]
+      const workspace = namespace ? join(assignment.workspace, namespace) : assignment.workspace
+      mkdirSync(workspace, { recursive: true })
+      this.#start({ ...assignment, workspace, agentId: `agent-${number}` }, logFile, namespace)
     }
     await Promise.all(this.agents.map((agent) => agent.ready))
   }
@@ -67,10 +73,13 @@ export class Fleet {
   /**
    * @param {Assignment} assignment
    * @param {number} logFile
+   * @param {string | undefined} namespace
    */
-  #start(assignment, logFile) {
+  #start(assignment, logFile, namespace) {
+    // `ip` becomes what it is told to run.
+    const within = namespace && { execPath: 'ip', execArgv: ['netns', 'exec', namespace, process.execPath] }
     // Structured clone keeps Maps, Sets and half surrogate pairs as they are.
-    const child = fork(AGENT, { serialization: 'advanced', stdio: ['ignore', logFile, logFile, 'ipc'] })
+    const child = fork(AGENT, { serialization: 'advanced', stdio: ['ignore', logFile, logFile, 'ipc'], ...within })
     /** @type {AgentRecord} */
     const agent = {
       agentId: assignment.agentId,

@@ -17,6 +17,8 @@ At the end an independent check reads the files and says whether each phase was 
   --lease-duration SECONDS how long a lease lasts (default 30; with --kill 2)
   --store URL              keep leases, prompts and ledger on a PostgreSQL server: postgres://user:password@host/database
                            (needs psql for the check); in a schema of its own, unless the URL names an unused one
+  --namespaces A,B,…       with --store: start the agents in these network namespaces by turns, each with a folder of its
+                           own, as if they were on so many machines (Linux, as root)
   --workspace DIR          work there instead of in a temporary folder; must hold no results of an earlier run
   --keep                   keep the temporary folder and schema, and say where the folder is
   --json FILE              write the report there as JSON too
@@ -45,6 +47,7 @@ export function readOptions(args) {
     // Below a second a live agent on a busy machine could lose its own lease.
     leaseDuration: number('lease-duration', values['lease-duration'] ?? (kill ? '2' : '30'), 1, 86_400),
     store: values.store,
+    namespaces: values.namespaces?.split(',') ?? [],
     workspace: values.workspace,
     keep: values.keep ?? false,
     json: values.json,
@@ -53,6 +56,7 @@ export function readOptions(args) {
   if (kill && options.agents < 2) throw new UsageError('--kill needs at least two agents: somebody has to take over')
   // Without work a lease is held for some 0.1 ms, too short to be sure of catching an agent with one.
   if (kill && options.work < 1) throw new UsageError('--kill needs a --work of at least 1 ms')
+  if (options.namespaces.length > 0 && !options.store) throw new UsageError('--namespaces needs a --store')
   if (kill && process.platform === 'win32') throw new UsageError('--kill needs POSIX signals')
   return options
 }
@@ -71,6 +75,7 @@ function parse(args) {
         kill: { type: 'boolean' },
         'lease-duration': { type: 'string' },
         store: { type: 'string' },
+        namespaces: { type: 'string' },
         workspace: { type: 'string' },
         keep: { type: 'boolean' },
         json: { type: 'string' },

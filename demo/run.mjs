@@ -40,13 +40,13 @@ export const logFile = (/** @type {string} */ workspace) => join(workspace, 'age
  * @returns {Promise<Outcome>}
  */
 export async function runAgents(fleet, { options, workspace, store, tasks, drift }) {
-  const { agents, leaseDuration, work } = options
+  const { agents, leaseDuration, work, namespaces } = options
   const total = tasks.length * PHASES.length
   /** @type {string[]} */
   const problems = []
   const log = openSync(logFile(workspace), 'a')
   const assignment = { workspace, store, tasks, driftKeys: drift, leaseDuration, work, announceHolds: options.kill }
-  await fleet.prepare(agents, assignment, log)
+  await fleet.prepare(agents, assignment, log, namespaces)
   closeSync(log)
 
   // The injected drift comes after the append: an agent killed between the two would leave one out.
