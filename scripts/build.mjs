@@ -12,12 +12,12 @@ import { lastChange, needRust, root, run } from './lib.mjs'
 /** A third of the binary, for a few per cent of the time of its longest loops. */
 const SMALLER = {
   // What is not marked to be inlined is only if it is shorter than this, in instructions of LLVM's; its default is 250.
-  RUSTFLAGS: `${process.env.RUSTFLAGS ?? ''} -Cllvm-args=-inline-threshold=100`.trim(),
+  RUSTFLAGS: `${process.env.RUSTFLAGS ?? ''} -Cllvm-args=-inline-threshold=40`.trim(),
   // Nothing unwinds through C.
   CFLAGS: `${process.env.CFLAGS ?? ''} -fno-asynchronous-unwind-tables -fno-unwind-tables`.trim(),
 }
 
-const SOURCES = ['.cargo', 'src', 'postgres-driver', 'build.rs', 'Cargo.toml', 'Cargo.lock', 'package.json']
+const SOURCES = ['.cargo', 'binding', 'src', 'postgres-driver', 'build.rs', 'Cargo.toml', 'Cargo.lock', 'package.json']
 
 const args = process.argv.slice(2)
 const options = args.filter((arg) => arg !== '--if-needed')
@@ -33,7 +33,9 @@ function isStale() {
 function build() {
   needRust()
   const napi = join(dirname(createRequire(import.meta.url).resolve('@napi-rs/cli')), 'cli.js')
-  const fixed = ['--platform', '--release', '--js', 'binding.js', '--dts', 'index.d.ts']
+  const output = options.includes('--output-dir') ? [] : ['--output-dir', '.']
+  const names = ['--js', 'binding.js', '--dts', 'index.d.ts', ...output]
+  const fixed = ['--platform', '--release', '--package', 'driftlock-binding', ...names]
   const env = { ...process.env, ...(process.platform === 'win32' ? { RUSTFLAGS: SMALLER.RUSTFLAGS } : SMALLER) }
   run(process.execPath, [napi, 'build', ...fixed, ...options], { env })
   dropLoaderType()

@@ -2,7 +2,7 @@
 // symbols only Node has.
 import { outputOf, run } from './lib.mjs'
 
-const features = ['--locked', '--workspace', '--no-default-features']
+const features = ['--locked', '--workspace', '--exclude', 'driftlock-binding', '--no-default-features']
 if (outputOf('cargo', ['nextest', '--version'])) {
   run('cargo', ['nextest', 'run', ...features])
   // nextest leaves the examples in the documentation out.

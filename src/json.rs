@@ -85,6 +85,7 @@ pub fn entry_at(bytes: &[u8], at: usize) -> Result<Entry, Damage> {
 /// The values of the named fields of the object that a line holds; `None` if the line is no JSON object. Of fields
 /// with one name the last counts, as for `JSON.parse`.
 #[must_use]
+#[inline]
 pub fn fields<'a, const N: usize>(line: &'a [u8], names: [&str; N]) -> Option<[Option<&'a [u8]>; N]> {
     std::str::from_utf8(line).ok()?;
     let mut values = [None; N];
@@ -119,6 +120,7 @@ pub fn is_value(bytes: &[u8]) -> bool {
 
 /// The string that a value is, as WTF-8; `None` if it is no string.
 #[must_use]
+#[inline]
 pub fn string(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     let content = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if !content.contains(&b'\\') {
@@ -150,6 +152,7 @@ pub fn elements(value: &[u8]) -> Option<Vec<&[u8]>> {
     Some(elements)
 }
 
+#[inline]
 fn skip_blank(bytes: &[u8], mut at: usize) -> usize {
     while matches!(bytes.get(at), Some(b' ' | b'\n' | b'\t' | b'\r')) {
         at += 1;
@@ -157,6 +160,7 @@ fn skip_blank(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+#[inline]
 fn skip_colon(bytes: &[u8], key_end: usize) -> Result<usize, Damage> {
     let at = skip_blank(bytes, key_end);
     if bytes.get(at) == Some(&b':') { Ok(skip_blank(bytes, at + 1)) } else { Err(Damage { at }) }
@@ -175,6 +179,7 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
+#[inline]
 fn skip_string(bytes: &[u8], start: usize) -> Result<usize, Damage> {
     if bytes.get(start) != Some(&b'"') {
         return Err(Damage { at: start });
@@ -197,6 +202,7 @@ fn skip_string(bytes: &[u8], start: usize) -> Result<usize, Damage> {
 }
 
 /// Skips a value; containers are kept on a list and not on the stack, which a hostile depth could exhaust.
+#[inline]
 fn skip_value(bytes: &[u8], start: usize) -> Result<usize, Damage> {
     let mut open: Vec<u8> = Vec::new();
     let mut at = start;
@@ -236,10 +242,12 @@ fn skip_value(bytes: &[u8], start: usize) -> Result<usize, Damage> {
     }
 }
 
+#[inline]
 fn closing(bracket: u8) -> u8 {
     if bracket == b'{' { b'}' } else { b']' }
 }
 
+#[inline]
 fn skip_scalar(bytes: &[u8], at: usize) -> Result<usize, Damage> {
     let literal = |word: &[u8]| {
         if bytes[at..].starts_with(word) { Ok(at + word.len()) } else { Err(Damage { at }) }
@@ -254,6 +262,7 @@ fn skip_scalar(bytes: &[u8], at: usize) -> Result<usize, Damage> {
     }
 }
 
+#[inline]
 fn skip_number(bytes: &[u8], start: usize) -> Result<usize, Damage> {
     let digits = |at: usize| {
         let count = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();

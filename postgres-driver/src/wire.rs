@@ -30,6 +30,7 @@ impl Writer {
         }
     }
 
+    #[cfg(any(test, feature = "driver"))]
     pub(crate) fn problem(mut self, problem: &Problem) -> Vec<u8> {
         match problem {
             Problem::Server { state, message, hint } => {
