@@ -72,7 +72,7 @@ describe('migrate', () => {
     const [source, server] = [await makeSource(), newUrl()]
     await new PhaseLedger(makeWorkspace(), { store: server }).appendTransition('OTHER', null, 'SPEC', [], true)
     const { code, stdout, stderr } = await migrate(source, server, '--json')
-    expect(code).toBe(1)
+    expect(code).toBe(3)
     expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'NOT_MIGRATED' } })
     expect(stdout + stderr).not.toContain(PASSWORD)
     const wrong = await migrate(source, server.replace(PASSWORD, 'wr0ng'), '--json')

@@ -67,6 +67,8 @@ CREATE OR REPLACE FUNCTION @schema@.renew_1(
   OUT r_outcome text, OUT r_lease_id uuid, OUT r_expires_at timestamptz)
 LANGUAGE plpgsql @settings@ AS $$
 BEGIN
+  -- Who holds it relies on it, also after a crash of the server.
+  PERFORM @schema@.sync_1();
   UPDATE @schema@.leases SET expires_at = @schema@.now_1() + p_duration_ms * interval '1 millisecond',
     renewed_count = renewed_count + CASE WHEN renewal = p_request THEN 0 ELSE 1 END,
     renewal = p_request, process = p_process, boot_id = p_boot_id
@@ -83,6 +85,8 @@ CREATE OR REPLACE FUNCTION @schema@.extend_1(
   p_key bytea, p_lease_id uuid, p_duration_ms bigint, p_process text, p_boot_id text)
 RETURNS boolean LANGUAGE plpgsql @settings@ AS $$
 BEGIN
+  -- Who holds it relies on it, also after a crash of the server.
+  PERFORM @schema@.sync_1();
   UPDATE @schema@.leases SET expires_at = @schema@.now_1() + p_duration_ms * interval '1 millisecond',
     process = p_process, boot_id = p_boot_id
   WHERE key = p_key AND lease_id = p_lease_id;

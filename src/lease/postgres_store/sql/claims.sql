@@ -67,6 +67,7 @@ BEGIN
     END IF;
     FOR i IN 1 .. array_length(p_keys, 1) LOOP
       IF v_kinds[i] = 'own' THEN
+        PERFORM @schema@.sync_1();
         UPDATE @schema@.leases SET expires_at = r_now + p_duration_ms * interval '1 millisecond', process = p_process,
           boot_id = p_boot_id WHERE key = p_keys[i] RETURNING * INTO v_lease;
       ELSE

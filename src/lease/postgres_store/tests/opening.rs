@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::lease::LeaseStore;
+use crate::lease::{Closing, LeaseKey, LeaseStore as _, Renewal, Wait};
 use crate::postgres::proxy::Proxy;
 use crate::postgres::testing::PASSWORD;
 
@@ -109,6 +110,35 @@ fn another_isolation_level_is_refused_with_what_to_do() {
         place.manager_at(&url, options("a")).unwrap().acquire(&t("t"), &t("PLAN"), soon()).unwrap_err();
     assert_eq!(error.code(), "SERVER");
     assert!(error.to_string().contains("ALTER ROLE"), "{error}");
+}
+
+#[test]
+fn what_a_holder_relies_on_is_in_the_log_whatever_the_server_s_default_is() {
+    let Some(server) = TestServer::shared() else { return };
+    let place = Place::on(server);
+    let url = format!("{}&options=-csynchronous_commit%3Doff", server.url(&place.schema));
+    let reentrant = LeaseOptions { is_reentrant: true, ..options("a") };
+    let manager = place.manager_at(&url, reentrant).unwrap();
+    manager.stats(soon()).unwrap();
+    let schema = quoted(&place.schema);
+    server.execute(&format!("CREATE TABLE {schema}.seen (waits text)"));
+    server.execute(&format!(
+        "CREATE FUNCTION {schema}.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           INSERT INTO {schema}.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$"
+    ));
+    server.execute(&format!(
+        "CREATE CONSTRAINT TRIGGER see AFTER INSERT OR UPDATE ON {schema}.leases DEFERRABLE INITIALLY DEFERRED
+           FOR EACH ROW EXECUTE FUNCTION {schema}.see()"
+    ));
+    let lease = acquired(&manager, "t");
+    acquired(&manager, "t");
+    assert!(matches!(manager.renew(&t("t"), &t("PLAN"), soon()), Ok(Renewal::Renewed { .. })));
+    let closing = Closing::default();
+    let store = place.store_at(&url).unwrap();
+    let key = LeaseKey { task: &t("t"), phase: &t("PLAN") };
+    assert!(store.extend(key, &lease.lease_id, 1000, Wait::new(soon(), &closing)).unwrap());
+    assert_eq!(place.number("SELECT count(*) FROM @.seen WHERE waits = 'on'"), 4);
+    assert_eq!(place.number("SELECT count(*) FROM @.seen"), 4);
 }
 
 #[test]
