@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::lease::LeaseStore;
-use crate::lease::{Closing, LeaseKey, LeaseStore as _, Renewal, Wait};
+use crate::lease::{Closing, LeaseKey, Renewal, Wait};
 use crate::postgres::proxy::Proxy;
 use crate::postgres::testing::PASSWORD;
 
