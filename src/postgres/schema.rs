@@ -39,14 +39,29 @@ pub(crate) fn upgrade(
     upgrade: &Upgrade<'_>,
     deadline: Instant,
 ) -> Result<(), Failure> {
-    let Upgrade { part, version, sql } = upgrade;
+    let Upgrade { part, version, .. } = upgrade;
     if self::version(session, schema, part, deadline)? >= *version {
         return Ok(());
     }
+    let made = make(session, schema, upgrade, deadline);
+    if made.is_err() {
+        // Or whoever has the connection next would be told that the transaction has failed.
+        let _ = session.batch("ROLLBACK", deadline);
+    }
+    made
+}
+
+fn make(
+    session: &mut Session,
+    schema: &str,
+    upgrade: &Upgrade<'_>,
+    deadline: Instant,
+) -> Result<(), Failure> {
+    let Upgrade { part, version, sql } = upgrade;
     let name = quoted(schema);
     let literal = format!("'{}'", schema.replace('\'', "''"));
     // Somebody else's schema of that name may be there, or one that an administrator made for us.
-    let mut batch = format!(
+    let opening = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED;
          SET LOCAL client_min_messages = warning;
          SET LOCAL standard_conforming_strings = on;
@@ -56,6 +71,13 @@ pub(crate) fn upgrade(
          END $do$;
          CREATE TABLE IF NOT EXISTS {name}.versions (part text PRIMARY KEY, version bigint NOT NULL);"
     );
+    session.batch(&opening, deadline)?;
+    // Whoever had to wait finds it done. Making it again would lock tables that others work with by now, in another
+    // order than theirs.
+    if self::version(session, schema, part, deadline)? >= *version {
+        return session.batch("COMMIT", deadline);
+    }
+    let mut batch = String::new();
     for part in *sql {
         batch.push_str(
             &part
@@ -70,12 +92,7 @@ pub(crate) fn upgrade(
            ON CONFLICT (part) DO UPDATE SET version = greatest(v.version, excluded.version);
          COMMIT;"
     );
-    let made = session.batch(&(batch + &noted), deadline);
-    if made.is_err() {
-        // Or whoever has the connection next would be told that the transaction has failed.
-        let _ = session.batch("ROLLBACK", deadline);
-    }
-    made
+    session.batch(&(batch + &noted), deadline)
 }
 
 /// The version of a part of the schema; 0 where there is none. Makes nothing.
