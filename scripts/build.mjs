@@ -9,7 +9,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { lastChange, needRust, root, run } from './lib.mjs'
 
-/** A third of the binary, for a few per cent of the time of its longest loops. */
+/** A tenth of the binary, for no time that could be measured. */
 const SMALLER = {
   // What is not marked to be inlined is only if it is shorter than this, in instructions of LLVM's; its default is 250.
   RUSTFLAGS: `${process.env.RUSTFLAGS ?? ''} -Cllvm-args=-inline-threshold=40`.trim(),
