@@ -7,5 +7,6 @@
 pub mod client;
 #[cfg(feature = "driver")]
 pub mod driver;
+pub mod percent;
 pub mod table;
 mod wire;

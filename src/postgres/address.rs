@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Instant;
 
 use driftlock_postgres::client::{Endpoint, Problem};
+use driftlock_postgres::percent::decode;
 
 use super::driver;
 use super::failure::Failure;
@@ -72,22 +73,6 @@ impl fmt::Debug for Address {
 
 fn invalid(actual: &str) -> Error {
     Error::InvalidArgument { argument: "store", expected: EXPECTED, actual: actual.to_owned() }
-}
-
-fn decode(value: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        if *first == b'%' {
-            let digits = std::str::from_utf8(after.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &after[2..];
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

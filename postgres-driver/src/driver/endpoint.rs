@@ -10,6 +10,7 @@ use tokio_postgres::config::{Host, SslMode};
 
 use super::tls::{Connector, Trust, Verification};
 use crate::client::Problem;
+use crate::percent::decode;
 
 /// How long one try to connect lasts at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -136,22 +137,6 @@ fn is_of_this_machine(host: &Host) -> bool {
 
 fn unusable(actual: &str) -> Problem {
     Problem::Unusable(actual.to_owned())
-}
-
-fn decode(value: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        if *first == b'%' {
-            let digits = std::str::from_utf8(after.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &after[2..];
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
