@@ -93,9 +93,11 @@ export class Stack {
     await this.receivers.listen(this.#ports.receivers)
     await this.startExporter()
     await this.#startAlertmanager()
-    await this.#startPrometheus(changes)
+    await this.#startPrometheus()
     // What is counted before the first sample can't be seen to rise.
     await until('the first sample', async () => (await this.query('driftlock_store_up')).length > 0)
+    // Only now: Prometheus lets five seconds pass before it asks the exporter, which is gone till then.
+    if (changes) await this.changeRules(changes)
   }
 
   async startExporter() {
@@ -130,13 +132,12 @@ export class Stack {
     this.#programs.push(await Program.start('prometheus-alertmanager', args, `http://${address}/-/ready`))
   }
 
-  /** @param {Parameters<typeof alertRules>[0]} [changes] */
-  async #startPrometheus(changes) {
+  async #startPrometheus() {
     const folder = join(this.#folder, 'prometheus')
     mkdirSync(folder, { recursive: true })
     const file = join(folder, 'prometheus.yml')
     const places = { rules: this.#rulesFile, exporter: this.#address('exporter') }
-    writeFileSync(this.#rulesFile, alertRules(changes))
+    writeFileSync(this.#rulesFile, alertRules())
     writeFileSync(file, prometheusConfiguration({ ...places, alertmanager: this.#address('alertmanager') }))
     const address = this.#address('prometheus')
     const args = [
