@@ -2,8 +2,6 @@
 
 const { basename, dirname, join } = require('node:path')
 const { extendLeases } = require('./leases.js')
-const { familiesOf, toPrometheus } = require('./prometheus.js')
-const { makeRegister } = require('./opentelemetry.js')
 
 /** The base of all errors of this package. */
 class DriftlockError extends Error {
@@ -104,6 +102,17 @@ function callLogger(logger, event) {
   }
 }
 
+// Few programs ask for their metrics, so the two files for it are loaded by those that do.
+function metricsText() {
+  const { familiesOf, toPrometheus } = require('./prometheus.js')
+  return toPrometheus(familiesOf(binding.metrics()))
+}
+
+function registerOpenTelemetry(options) {
+  const { register } = require('./opentelemetry.js')
+  return register(options, binding.metrics, DriftlockError)
+}
+
 function setLogger(logger) {
   if (logger != null && typeof logger !== 'function') {
     throw new DriftlockError('INVALID_ARGUMENT', `logger must be a function or null, got ${typeof logger}`)
@@ -123,8 +132,8 @@ exports.withFileLock = withFileLock
 exports.fencedWriteFile = binding.fencedWriteFile
 exports.resolveWorkspace = binding.resolveWorkspace
 exports.metrics = binding.metrics
-exports.metricsText = () => toPrometheus(familiesOf(binding.metrics()))
-exports.registerOpenTelemetry = makeRegister(binding.metrics, DriftlockError)
+exports.metricsText = metricsText
+exports.registerOpenTelemetry = registerOpenTelemetry
 exports.setLogger = setLogger
 exports.setLogLevel = binding.setLogLevel
 exports.DriftlockError = DriftlockError

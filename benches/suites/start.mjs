@@ -27,7 +27,8 @@ export const start = [
     name: 'binary',
     // biome-ignore lint/suspicious/useAwait: steps answer by promises
     async run({ results }) {
-      const name = readdirSync(root).find((file) => file.endsWith('.node'))
+      // Not the driver beside it, which is loaded only for a server.
+      const name = readdirSync(root).find((file) => /^driftlock\..+\.node$/.test(file))
       if (!name) throw new Error('there is no binary: npm run build')
       const copy = join(makeFolder(), name)
       copyFileSync(join(root, name), copy)
