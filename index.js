@@ -1,6 +1,7 @@
 'use strict'
 
 const { basename, dirname, join } = require('node:path')
+const { extendAttestations } = require('./attestations.js')
 const { extendLeases } = require('./leases.js')
 
 /** The base of all errors of this package. */
@@ -121,6 +122,7 @@ function setLogger(logger) {
 }
 
 extendLeases(binding, LeaseError)
+extendAttestations(binding)
 
 exports.PhaseLeaseManager = binding.PhaseLeaseManager
 exports.PromptAttestationManager = binding.PromptAttestationManager

@@ -24,6 +24,7 @@ describe('what is packed', () => {
       ...filesBelow('cli'),
       'index.d.ts',
       'index.js',
+      'attestations.js',
       'leases.js',
       'opentelemetry.js',
       'package.json',

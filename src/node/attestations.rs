@@ -21,6 +21,7 @@ use crate::attestation::store::Prepared;
 use crate::attestation::{
     Attestation, AttestationStore, BaselineUpdate, FileAttestations, PostgresAttestations, PromptSpec,
 };
+use crate::budget;
 use crate::clock::{Clock, SystemClock};
 use crate::durability::Durability;
 use crate::error::{Error, Result};
@@ -219,8 +220,18 @@ impl PromptAttestationManager {
         env: &'env Env,
         spec: Unknown<'env>,
         options: Option<Unknown<'env>>,
-    ) -> napi::Result<PromiseRaw<'env, DriftAnalysis>> {
-        let prompt = match prompt_spec(spec) {
+        later: bool,
+    ) -> napi::Result<Option<PromiseRaw<'env, DriftAnalysis>>> {
+        // What the event loop has no time for in this turn, attestations.js passes again in a later one.
+        let read = || prompt_spec(spec);
+        let prompt = if later {
+            read()
+        } else if let Some((prompt, _)) = budget::spend(read) {
+            prompt
+        } else {
+            return Ok(None);
+        };
+        let prompt = match prompt {
             Ok(spec) => Prepared::new(spec),
             Err(error) => {
                 // In a thread that is being ended nothing can be read, which says nothing about the prompt.
@@ -228,7 +239,7 @@ impl PromptAttestationManager {
                     let message = "A prompt could not be hashed and was not attested";
                     log::warning(message, &[("code", error.code()), ("error", &error.to_string())]);
                 }
-                return settled(env, Family::Attestation, Ok(DriftAnalysis::not_hashed(&error)));
+                return settled(env, Family::Attestation, Ok(DriftAnalysis::not_hashed(&error))).map(Some);
             }
         };
         let fence = Fields::optional(options, "options")
@@ -238,13 +249,13 @@ impl PromptAttestationManager {
             });
         match fence {
             Ok(None) => {}
-            Ok(Some(fence)) => return self.attest_fenced(env, prompt, fence),
-            Err(error) => return settled(env, Family::Attestation, Err(error)),
+            Ok(Some(fence)) => return self.attest_fenced(env, prompt, fence).map(Some),
+            Err(error) => return settled(env, Family::Attestation, Err(error)).map(Some),
         }
         let (Attestations { store, lane }, durability) = (&*self.shared, self.durability);
         let now = || store.attest(&[&prompt], durability, Patience::Now).map(|mut answers| answers.pop());
-        let answered = if store.is_remote() { None } else { at_once(lane, Operation::Attest, now) };
-        match answered {
+        let answered = if later || store.is_remote() { None } else { at_once(lane, Operation::Attest, now) };
+        let promise = match answered {
             Some(Ok(Some(answer))) => settled(env, Family::Attestation, Ok(answer.into())),
             Some(Ok(None)) => Err(napi::Error::from_reason("an attestation without an answer")),
             Some(Err(error)) => {
@@ -256,7 +267,8 @@ impl PromptAttestationManager {
                 lane.push(Job::Attest(Box::new((prompt, pending)), durability));
                 Ok(promise)
             }
-        }
+        };
+        promise.map(Some)
     }
 
     /// The records of a task as they stand in the log, oldest first; empty if there are none. Lines of the log that
