@@ -116,7 +116,15 @@ test('uses the application’s own @opentelemetry/api, whose provider no other c
 test('says what to install where there is none', async () => {
   const root = makeWorkspace()
   // A copy of the package that has no node_modules around it.
-  for (const name of ['index.js', 'attestations.js', 'leases.js', 'prometheus.js', 'opentelemetry.js', 'binding.js', 'package.json']) {
+  for (const name of [
+    'index.js',
+    'attestations.js',
+    'leases.js',
+    'prometheus.js',
+    'opentelemetry.js',
+    'binding.js',
+    'package.json',
+  ]) {
     mkdirSync(join(root, 'package'), { recursive: true })
     cpSync(join(dirname(packageEntry), name), join(root, 'package', name))
   }

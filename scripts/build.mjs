@@ -4,7 +4,7 @@
 //   node scripts/build.mjs [--if-needed] [options of `napi build`]
 //
 // With --if-needed it does nothing if what it would build is newer than its sources.
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { lastChange, needRust, root, run } from './lib.mjs'
@@ -19,6 +19,9 @@ const SMALLER = {
 
 const SOURCES = ['.cargo', 'binding', 'src', 'postgres-driver', 'build.rs', 'Cargo.toml', 'Cargo.lock', 'package.json']
 
+/** The types that are written by hand, in the order in which index.d.ts has them; napi takes one file. */
+const TYPES = ['general', 'leases', 'attestations', 'ledger', 'file-locks', 'logging', 'errors', 'metrics']
+
 const args = process.argv.slice(2)
 const options = args.filter((arg) => arg !== '--if-needed')
 if (options.length === args.length || isStale()) build()
@@ -32,6 +35,9 @@ function isStale() {
 
 function build() {
   needRust()
+  const types = TYPES.map((name) => readFileSync(join(root, 'src/node/types', `${name}.d.ts`), 'utf8'))
+  mkdirSync(join(root, 'target'), { recursive: true })
+  writeFileSync(join(root, 'target/types.d.ts'), types.join('\n'))
   const napi = join(dirname(createRequire(import.meta.url).resolve('@napi-rs/cli')), 'cli.js')
   const output = options.includes('--output-dir') ? [] : ['--output-dir', '.']
   const names = ['--js', 'binding.js', '--dts', 'index.d.ts', ...output]
