@@ -184,7 +184,8 @@ export interface PhaseLeaseManager {
   holdMany(keys: readonly LeaseKey[], options?: HoldOptions): Promise<HeldLeases>
   /**
    * Calls a function for each event from now on, until the manager is closed: soon after it, for what happened in any
-   * process (`contention`: of this manager only). Keeps no process alive.
+   * process (`contention`: of this manager only). Keeps no process alive. With a server, "now" is
+   * its answer to a first question, for which this manager's next calls wait.
    */
   on<K extends keyof LeaseEvents>(event: K, listener: (event: LeaseEvents[K]) => void): this
   /** Calls it no more. */
