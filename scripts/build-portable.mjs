@@ -10,7 +10,9 @@ import { toolsOf } from './tools.mjs'
 const targets = process.argv.slice(2)
 if (targets.length === 0) targets.push('x86_64-unknown-linux-gnu')
 const installed = outputOf('cargo-zigbuild', ['--version']) && outputOf('zig', ['version'])
-const env = installed ? process.env : toolsOf('release-tools.txt')
+const tools = installed ? process.env : toolsOf('release-tools.txt')
+// Clang's own threshold, 225, makes SQLite a sixth larger than gcc makes it, and no faster.
+const env = { ...tools, CFLAGS: `${process.env.CFLAGS ?? ''} -mllvm -inline-threshold=100`.trim() }
 for (const target of targets) {
   const versioned = target.endsWith('-gnu') ? `${target}.2.28` : target
   const options = ['--target', versioned, '--cross-compile', '--output-dir', 'artifacts']

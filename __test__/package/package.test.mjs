@@ -40,7 +40,7 @@ describe('what is packed', () => {
   })
 
   test('the binary is small', () => {
-    assert.ok(statSync(join(artifacts, `driftlock.${platform}.node`)).size < 4 * 1024 * 1024)
+    assert.ok(statSync(join(artifacts, `driftlock.${platform}.node`)).size < 4_000_000)
   })
 
   test('the package asks for the binaries of its own version, for what its command needs, and for nothing else', () => {
