@@ -13,7 +13,12 @@ BEGIN
   SELECT * INTO v_lease FROM @schema@.leases WHERE key = p_key;
   IF NOT FOUND OR v_lease.expires_at <= @schema@.now_1() THEN
     PERFORM @schema@.lock_1(ARRAY[p_lock]);
-    SELECT * INTO v_lease FROM @schema@.leases WHERE key = p_key FOR UPDATE;
+    -- Mostly one of those that waited for the lock has it now. To lock its row would be a write, and the others would wait
+    -- until it is on the disk.
+    SELECT * INTO v_lease FROM @schema@.leases WHERE key = p_key;
+    IF v_lease.expires_at <= @schema@.now_1() THEN
+      SELECT * INTO v_lease FROM @schema@.leases WHERE key = p_key FOR UPDATE;
+    END IF;
   END IF;
   r_now := @schema@.now_1();
   IF v_lease.lease_id = p_lease_id THEN
