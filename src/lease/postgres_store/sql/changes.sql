@@ -9,18 +9,21 @@ LANGUAGE plpgsql @settings@ AS $$
 DECLARE
   v_lease @schema@.leases;
 BEGIN
-  -- What is held is refused without the lock.
+  -- What is held is refused without the lock. What it was found to be is decided by the moment of that look: if it ended
+  -- until another, it would be granted without its lock, over whatever there is by then.
   SELECT * INTO v_lease FROM @schema@.leases WHERE key = p_key;
-  IF NOT FOUND OR v_lease.expires_at <= @schema@.now_1() THEN
+  r_now := @schema@.now_1();
+  IF v_lease.key IS NULL OR v_lease.expires_at <= r_now THEN
     PERFORM @schema@.lock_1(ARRAY[p_lock]);
     -- Mostly one of those that waited for the lock has it now. To lock its row would be a write, and the others would wait
     -- until it is on the disk.
     SELECT * INTO v_lease FROM @schema@.leases WHERE key = p_key;
-    IF v_lease.expires_at <= @schema@.now_1() THEN
+    r_now := @schema@.now_1();
+    IF v_lease.expires_at <= r_now THEN
       SELECT * INTO v_lease FROM @schema@.leases WHERE key = p_key FOR UPDATE;
+      r_now := @schema@.now_1();
     END IF;
   END IF;
-  r_now := @schema@.now_1();
   IF v_lease.lease_id = p_lease_id THEN
     r_outcome := 'granted';
   ELSIF v_lease.expires_at > r_now THEN

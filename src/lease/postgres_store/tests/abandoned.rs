@@ -9,7 +9,7 @@ use crate::lease::{Claim, LeaseKey, OwnedKey};
 use crate::postgres::Session;
 
 /// Keeps the lock of a task until it is told to stop, as a fence does.
-fn keep_lock(place: &Place<'_>, session: &mut Session, task: &str) {
+pub(super) fn keep_lock(place: &Place<'_>, session: &mut Session, task: &str) {
     let id = id(place, task);
     session.batch("BEGIN", deadline()).unwrap();
     session.query("SELECT pg_advisory_xact_lock($1)", &[(&id.lock, Type::INT8)], deadline()).unwrap();
@@ -19,12 +19,12 @@ fn id(place: &Place<'_>, task: &str) -> KeyId {
     KeyId::of(LeaseKey { task: &t(task), phase: &t("PLAN") }, &place.schema)
 }
 
-fn deadline() -> Instant {
+pub(super) fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
 
 /// How many calls of a function of this schema wait for a lock.
-fn waiting(place: &Place<'_>, function: &str) -> i64 {
+pub(super) fn waiting(place: &Place<'_>, function: &str) -> i64 {
     let call = format!("{}.{function}(", quoted(&place.schema));
     place.number(&format!(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, '{call}') > 0"

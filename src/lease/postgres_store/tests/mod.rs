@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod encrypted;
+mod ending;
 mod faults;
 mod full;
 mod lost;
