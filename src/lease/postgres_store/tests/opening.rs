@@ -1,5 +1,6 @@
 //! Opening: the schema, errors, credentials.
 
+use super::abandoned::deadline;
 use super::*;
 use crate::lease::LeaseStore;
 use crate::lease::{Closing, LeaseKey, Renewal, Wait};
@@ -51,16 +52,40 @@ fn errors_name_the_server_and_the_next_step_and_no_password() {
 }
 
 #[test]
-fn many_who_open_an_empty_database_at_once_find_one_schema() {
+fn many_who_open_an_empty_database_at_once_find_a_schema_that_one_of_them_has_made() {
+    const OPENERS: i64 = 6;
     let Some(server) = TestServer::shared() else { return };
     let place = Place::on(server);
+    let store = place.store_at(&server.url(&place.schema)).unwrap();
+    let mut session = store.server.pool.connect(deadline()).unwrap();
+    let lock =
+        format!("SELECT pg_advisory_xact_lock(hashtextextended('driftlock schema {}', 0))", place.schema);
+    session.batch(&format!("BEGIN; {lock}"), deadline()).unwrap();
     std::thread::scope(|scope| {
-        for n in 0..8 {
+        for n in 0..OPENERS {
             let place = &place;
             scope.spawn(move || acquired(&place.manager(&n.to_string()), &n.to_string()));
         }
+        let waiting = format!(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE wait_event = 'advisory' AND strpos(query, 'driftlock schema '' || ''{}''') > 0",
+            place.schema
+        );
+        let end = deadline();
+        while place.number(&waiting) < OPENERS && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(place.number(&waiting), OPENERS);
+        session.batch("ROLLBACK", deadline()).unwrap();
     });
-    assert_eq!(place.number("SELECT count(*) FROM @.leases"), 8);
+    assert_eq!(place.number("SELECT count(*) FROM @.leases"), OPENERS);
+    // Whoever makes it again replaces its functions, in a transaction of its own.
+    let replaced = format!(
+        "SELECT count(*) FROM pg_proc AS f JOIN pg_namespace AS s ON f.pronamespace = s.oid
+         WHERE s.nspname = '{}' AND f.xmin <> s.xmin",
+        place.schema
+    );
+    assert_eq!(place.number(&replaced), 0);
 }
 
 #[test]
