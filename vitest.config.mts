@@ -1,28 +1,21 @@
 import { defineConfig } from 'vitest/config'
-import { whereIsPostgres } from './__test__/helpers/postgres.js'
+import { onPostgres } from './__test__/helpers/projects.js'
 
 /** What is promised of every store is tested on each of them. */
 const ON_EACH_STORE = [
   'administration',
+  'dead-holders',
   'fenced-write-file',
   'fences',
   'hold-many',
+  'holds',
   'leases',
+  'leases-processes',
   'leases-stats',
   'lease-totals',
   'odd-strings',
+  'queue-processes',
 ]
-
-const onServer = {
-  extends: true as const,
-  test: {
-    name: 'postgres',
-    env: { DRIFTLOCK_TEST_STORE: 'postgres' },
-    include: ['__test__/postgres/*.test.ts', ...ON_EACH_STORE.map((name) => `__test__/${name}.test.ts`)],
-    globalSetup: ['__test__/helpers/postgres-server.ts'],
-    setupFiles: ['__test__/helpers/on-postgres.ts'],
-  },
-}
 
 export default defineConfig({
   test: {
@@ -42,7 +35,7 @@ export default defineConfig({
           exclude: ['**/node_modules/**', '__test__/monitoring/end-to-end.test.ts', '__test__/postgres/**'],
         },
       },
-      ...(whereIsPostgres() ? [onServer] : []),
+      ...onPostgres(['__test__/postgres/*.test.ts', ...ON_EACH_STORE.map((name) => `__test__/${name}.test.ts`)]),
     ],
   },
 })

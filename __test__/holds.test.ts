@@ -3,11 +3,13 @@ import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { fencedWriteFile, type HeldLease, LeaseError, type PhaseLeaseManager } from '../index.js'
+import { placeOf } from './helpers/fences.js'
 import { expectLost, getsIn } from './helpers/holds.js'
 import { Peer, packageEntry, runScript } from './helpers/peer.js'
 import { HELD, ISO_MS, NOT_HELD, UUID } from './helpers/shapes.js'
+import { onServer, stop } from './helpers/stores.js'
 import { sleep, until } from './helpers/wait.js'
-import { databasePath, makeWorkspace, openDatabase, openLeases } from './helpers/workspace.js'
+import { databasePath, makeWorkspace, openLeases } from './helpers/workspace.js'
 
 /** For several durations of the lease: it is renewed. */
 async function expectKept(lease: HeldLease, other: PhaseLeaseManager, ms: number): Promise<void> {
@@ -40,7 +42,7 @@ describe('a held lease', () => {
     expect(lease).toMatchObject({ taskId: 'T', phase: 'SPEC', leaseId: row?.lease_id, expiresAt: row?.expires_at })
     expect(lease.leaseId).toMatch(UUID)
     expect(lease.fence).toEqual({
-      workspace: manager.workspace,
+      ...placeOf(manager),
       taskId: 'T',
       phase: 'SPEC',
       token: row?.fencing_token,
@@ -143,7 +145,8 @@ describe('a held lease', () => {
 
   test('is lost if an operator releases it', async () => {
     const root = makeWorkspace()
-    const lease = await openLeases(root).hold('T', 'SPEC')
+    // A server is asked after a sixtieth of the duration.
+    const lease = await openLeases(root, { leaseDuration: 12 }).hold('T', 'SPEC')
     await openLeases(root).forceRelease('T', 'SPEC', { by: 'op', reason: 'stuck' })
     await expectLost(lease, /somebody else has released it/)
     expect(lease.remainingMs()).toBe(0)
@@ -187,17 +190,15 @@ describe('the end of a process', () => {
     ['nothing left to do, later', 'later', 0],
   ])('gives it back: %s', async (_, end, code) => {
     const { root, ...ended } = await holdAndEnd(end)
-    expect(ended).toMatchObject({ code, signal: null })
-    const db = openDatabase(root)
-    expect(db.prepare('SELECT count(*) FROM phase_leases').pluck().get()).toBe(0)
+    expect(ended).toMatchObject({ code, signal: null, stderr: end === 'throw' ? expect.anything() : '' })
+    expect(await openLeases(root).listLeases()).toEqual([])
     expect(await getsIn(openLeases(root))).toBe(true)
   })
 
   test('SIGKILL does not: it ends by its duration', async () => {
     const { root, signal } = await holdAndEnd('kill')
     expect(signal).toBe('SIGKILL')
-    const row = openDatabase(root).prepare('SELECT agent_id FROM phase_leases').pluck().get()
-    expect(row).toBe('gone')
+    expect(await openLeases(root).getLeaseAsync('T', 'SPEC')).toMatchObject({ agent_id: 'gone' })
     await until(() => getsIn(openLeases(root)), 'the lease ends')
   })
 
@@ -237,7 +238,7 @@ describe('a stopped process', () => {
     const root = makeWorkspace()
     const other = openLeases(root)
     const peer = await startHolder(root, { leaseDuration: 0.4 })
-    await peer.stop(databasePath(root))
+    await stop(peer, root)
     await until(() => getsIn(other), 'the lease ends')
     const { fence, ...found } = await wake(peer)
     expect(found).toEqual({ code: 'LEASE_LOST', remaining: 0, refusal: 'FENCED' })
@@ -249,14 +250,14 @@ describe('a stopped process', () => {
   test('finds its lease lost if nobody has', async () => {
     const root = makeWorkspace()
     const peer = await startHolder(root, { leaseDuration: 0.3 })
-    await peer.stop(databasePath(root))
+    await stop(peer, root)
     await sleep(500)
     const { fence: _, ...found } = await wake(peer)
     expect(found).toEqual({ code: 'LEASE_LOST', remaining: 0, refusal: 'none' })
   })
 })
 
-describe('a database that another process has locked', () => {
+describe.skipIf(onServer)('a database that another process has locked', () => {
   const lockFor = async (root: string, ms: number): Promise<() => Promise<void>> => {
     const peer = await Peer.start()
     return () =>
@@ -302,16 +303,15 @@ describe('advance', () => {
     const [manager, other] = [openLeases(root), openLeases(root)]
     const first = await manager.hold('T', 'SPEC')
     const peer = await Peer.start()
-    const watching = peer.run(async ({ Database, sleep, kept }, path) => {
-      const db = new Database(path, { readonly: true })
-      const count = db.prepare('SELECT count(*) FROM phase_leases').pluck()
-      const counts = new Set<unknown>()
+    const watching = peer.run(async ({ driftlock, sleep, kept }, root) => {
+      const watcher = new driftlock.PhaseLeaseManager(root)
+      const counts = new Set<number>()
       for (let i = 0; !kept.done; i++) {
-        counts.add(count.get())
+        counts.add((await watcher.listLeases()).length)
         if (i % 100 === 0) await sleep(0)
       }
       return [...counts]
-    }, databasePath(root))
+    }, root)
     let lease = first
     for (let i = 0; i < 100; i++) lease = await lease.advance(i % 2 === 0 ? 'PLAN' : 'SPEC')
     lease = await lease.advance('PLAN')

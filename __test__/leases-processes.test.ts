@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { PhaseLeaseManager } from '../index.js'
 import { Peer } from './helpers/peer.js'
 import { HELD, NOT_HELD } from './helpers/shapes.js'
+import { onServer } from './helpers/stores.js'
 import { countTicks, until } from './helpers/wait.js'
 import { databasePath, makeWorkspace, openDatabase, openLeases } from './helpers/workspace.js'
 
@@ -54,7 +55,7 @@ describe('several processes', () => {
     expect(tokens.size).toBe(40)
   })
 
-  test('write without a pause: the write-ahead log has an end all the same', async () => {
+  test.skipIf(onServer)('write without a pause: the write-ahead log has an end all the same', async () => {
     const root = makeWorkspace()
     openLeases(root)
     const peers = await Peer.startMany(8)
@@ -138,13 +139,15 @@ describe('several processes', () => {
   test('see at once what another one did', async () => {
     const root = makeWorkspace()
     const manager = openLeases(root, { agentId: 'shared' })
+    // Of a server's leases a process knows by itself only those that it was granted.
+    const holds = () => (onServer ? manager.holdsLeaseAsync('T', 'SPEC') : manager.holdsLease('T', 'SPEC'))
     const peer = await Peer.start()
     await peer.run(({ driftlock, kept }, root: string) => {
       kept.manager = new driftlock.PhaseLeaseManager(root, { agentId: 'shared' })
     }, root)
     for (let i = 0; i < 10; i++) {
       await peer.run(({ kept }) => kept.manager.acquireLease('T', 'SPEC'))
-      expect(manager.holdsLease('T', 'SPEC')).toBe(true)
+      expect(await holds()).toBe(true)
       expect((await manager.renewLease('T', 'SPEC')).renewed).toBe(true)
       expect(await peer.run(({ kept }) => kept.manager.getLeaseAsync('T', 'SPEC'))).toMatchObject({ renewed_count: 1 })
       expect(await peer.run(({ kept }) => kept.manager.releaseLease('T', 'SPEC') as Promise<boolean>)).toBe(true)
@@ -183,7 +186,7 @@ describe('several processes', () => {
       await peer.kill()
       expect((await manager.acquireLease(`after-${round}`, 'SPEC')).acquired).toBe(true)
     }
-    expect(openDatabase(root).pragma('integrity_check', { simple: true })).toBe('ok')
+    if (!onServer) expect(openDatabase(root).pragma('integrity_check', { simple: true })).toBe('ok')
   })
 
   test('a host name becomes part of the agent id, or unknown', async () => {
@@ -194,14 +197,15 @@ describe('several processes', () => {
     ] as const) {
       const peer = await Peer.start({ HOSTNAME })
       const id = await peer.run(async ({ driftlock }, root: string) => {
-        return (await new driftlock.PhaseLeaseManager(root).acquireLease('T', 'SPEC')).lease?.agent_id
+        const manager = new driftlock.PhaseLeaseManager(root)
+        return (await manager.acquireLease(`T-${process.pid}`, 'SPEC')).lease?.agent_id
       }, makeWorkspace())
       expect(id).toMatch(new RegExp(`^${expected}-${peer.pid}-[0-9a-f]{8}$`))
     }
   })
 })
 
-describe('while another process holds the write lock', () => {
+describe.skipIf(onServer)('while another process holds the write lock', () => {
   /** Another process that takes the write lock now and gives it back after `ms`. */
   async function lockFor(root: string, ms: number): Promise<{ ended: Promise<number> }> {
     const peer = await Peer.start()
