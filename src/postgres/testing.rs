@@ -12,10 +12,19 @@ use super::{Address, Failure, Pool, Row};
 /// The superuser's password, which must not show up anywhere.
 pub(crate) const PASSWORD: &str = "s3cret";
 
+/// Keeps a server until the shell's input ends.
+const WITH_INPUT: &str = r#""$0" -D "$1" -p "$2" -k "$3" -c fsync=off -c log_min_messages=fatal </dev/null &
+    read _; kill -INT $!; wait"#;
+/// Keeps a server until another process has ended, and removes its folder then.
+const WITH_PROCESS: &str = r#""$0" -D "$1" -p "$2" -k "$3" -c fsync=off -c log_min_messages=fatal </dev/null &
+    while [ -d "/proc/$4" ]; do sleep 0.3; done; kill -INT $!; wait; rm -rf "$3""#;
+
 /// A server that ends with this process, however that ends.
 pub(crate) struct TestServer {
     binaries: PathBuf,
-    folder: tempfile::TempDir,
+    folder: PathBuf,
+    /// Removes the folder, unless whoever keeps the server does.
+    _temporary: Option<tempfile::TempDir>,
     /// A shell that ends the server when its standard input does.
     keeper: Option<Child>,
     pub(crate) port: u16,
@@ -26,7 +35,35 @@ impl TestServer {
     /// installed.
     pub(crate) fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<TestServer>> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start(&["max_connections = 200"])).as_ref()
+        SHARED.get_or_init(|| binaries().map(Self::of_this_run)).as_ref()
+    }
+
+    /// The server of a run of the tests, which whoever is the first to need it starts. To cargo-nextest each test is a
+    /// process of its own; then it ends with that program, and otherwise with this process.
+    fn of_this_run(binaries: PathBuf) -> Self {
+        let (folder, process) = match std::env::var("NEXTEST_RUN_ID") {
+            Ok(run) => {
+                let folder = std::env::temp_dir().join(format!("driftlock-postgres-{run}"));
+                (folder, std::os::unix::process::parent_id())
+            }
+            Err(_) => (tempfile::tempdir().unwrap().keep(), std::process::id()),
+        };
+        std::fs::create_dir_all(&folder).unwrap();
+        let lock = std::fs::File::create(folder.join("lock")).unwrap();
+        lock.lock().unwrap();
+        let noted = folder.join("port");
+        if let Ok(port) = std::fs::read_to_string(&noted) {
+            return Self { binaries, folder, _temporary: None, keeper: None, port: port.parse().unwrap() };
+        }
+        open_to_all(&folder);
+        let server = Self { binaries, folder, _temporary: None, keeper: None, port: free_port() };
+        server.make(&["max_connections = 200"], |_| ());
+        // So that it can be removed by whom the server runs as.
+        server.own(&server.folder);
+        drop(server.keep(WITH_PROCESS, &process.to_string(), Stdio::null()));
+        server.wait_until_it_answers();
+        std::fs::write(noted, server.port.to_string()).unwrap();
+        server
     }
 
     /// A server with these settings.
@@ -36,37 +73,23 @@ impl TestServer {
 
     /// A server with these settings, and with what `prepare` puts into its folder of data.
     pub(crate) fn start_with(settings: &[&str], prepare: impl FnOnce(&Path)) -> Option<Self> {
-        let Some(binaries) = binaries() else {
-            let required = std::env::var_os("DRIFTLOCK_TEST_POSTGRES_REQUIRED").is_some();
-            assert!(!required, "PostgreSQL is not installed");
-            // Not by `eprintln`, which the test runner swallows.
-            let _ = writeln!(
-                std::io::stderr(),
-                "NOT RUN on PostgreSQL: it is not installed (Debian: postgresql)"
-            );
-            return None;
-        };
-        let mut server = Self::new(binaries);
-        server.make();
-        let configuration = format!("listen_addresses = '127.0.0.1'\n{}\n", settings.join("\n"));
-        std::fs::write(server.data().join("postgresql.auto.conf"), configuration).unwrap();
-        prepare(&server.data());
-        server.own();
+        let mut server = Self::new(binaries()?);
+        server.make(settings, prepare);
         server.run();
         Some(server)
     }
 
     fn new(binaries: PathBuf) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        open_to_all(folder.path());
-        let port = free_port();
-        Self { binaries, folder, keeper: None, port }
+        let temporary = tempfile::tempdir().unwrap();
+        open_to_all(temporary.path());
+        let folder = temporary.path().to_owned();
+        Self { binaries, folder, _temporary: Some(temporary), keeper: None, port: free_port() }
     }
 
     /// A standby that follows this server, and calls itself by this name there.
     pub(crate) fn standby(&self, name: &str) -> Self {
         let mut standby = Self::new(self.binaries.clone());
-        let folder = self.folder.path().display();
+        let folder = self.folder.display();
         let made = standby
             .command("pg_basebackup")
             .arg(format!("--dbname=host={folder} port={} user=postgres application_name={name}", self.port))
@@ -81,22 +104,24 @@ impl TestServer {
     }
 
     pub(crate) fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.join("data")
     }
 
-    /// What this process has put into the server's folder becomes the server's.
-    fn own(&self) {
+    /// What this process has put into a folder, and the folder, become the server's.
+    fn own(&self, folder: &Path) {
         use std::os::unix::fs::MetadataExt as _;
         let owner = self.data().metadata().unwrap();
-        for entry in std::fs::read_dir(self.data()).unwrap().flatten() {
-            std::os::unix::fs::chown(entry.path(), Some(owner.uid()), Some(owner.gid())).unwrap();
+        let inside = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+        for path in inside.chain([folder.to_owned()]) {
+            std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())).unwrap();
         }
     }
 
-    fn make(&self) {
-        let password = self.folder.path().join("password");
+    /// Makes its folder of data.
+    fn make(&self, settings: &[&str], prepare: impl FnOnce(&Path)) {
+        let password = self.folder.join("password");
         std::fs::write(&password, PASSWORD).unwrap();
-        open_to_all(self.folder.path());
+        open_to_all(&self.folder);
         let arguments =
             ["--no-sync", "--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256"];
         let made = self
@@ -109,26 +134,40 @@ impl TestServer {
             .status()
             .unwrap();
         assert!(made.success(), "initdb failed");
+        let configuration = format!("listen_addresses = '127.0.0.1'\n{}\n", settings.join("\n"));
+        std::fs::write(self.data().join("postgresql.auto.conf"), configuration).unwrap();
+        prepare(&self.data());
+        self.own(&self.data());
     }
 
     /// Runs it, again after [`Self::kill`] or if it has ended by itself, and waits until it answers.
     pub(crate) fn run(&mut self) {
         self.end();
-        let script = r#""$0" -D "$1" -p "$2" -k "$3" -c fsync=off -c log_min_messages=fatal </dev/null &
-            read _; kill -INT $!; wait"#;
-        let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
-        let keeper = as_unprivileged("sh")
+        self.keeper = Some(self.keep(WITH_INPUT, "", Stdio::piped()));
+        self.wait_until_it_answers();
+    }
+
+    /// Has a shell run it.
+    fn keep(&self, script: &str, parameter: &str, input: Stdio) -> Child {
+        use std::os::unix::process::CommandExt as _;
+        let log = std::fs::File::create(self.folder.join("log")).unwrap();
+        as_unprivileged("sh")
             .args(["-c", script])
             .arg(self.binaries.join("postgres"))
             .arg(self.data())
             .arg(self.port.to_string())
-            .arg(self.folder.path())
-            .stdin(Stdio::piped())
+            .arg(&self.folder)
+            .arg(parameter)
+            .stdin(input)
             .stdout(Stdio::null())
             .stderr(log)
+            // An interrupted run ends the tests; the shell sees that, and has to be there to clean up.
+            .process_group(0)
             .spawn()
-            .unwrap();
-        self.keeper = Some(keeper);
+            .unwrap()
+    }
+
+    fn wait_until_it_answers(&self) {
         let deadline = Instant::now() + Duration::from_secs(8);
         while let Err(failure) = self.try_execute("SELECT 1") {
             assert!(Instant::now() < deadline, "the server does not start: {failure:?}: {}", self.log());
@@ -160,18 +199,18 @@ impl TestServer {
     }
 
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
     /// A schema that nobody else uses.
     pub(crate) fn new_schema() -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        format!("test {}", NEXT.fetch_add(1, Ordering::Relaxed))
+        format!("test {} {}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The server's socket.
     pub(crate) fn url(&self, schema: &str) -> String {
-        let folder = self.folder.path().display();
+        let folder = self.folder.display();
         format!("postgres:///postgres?user=postgres&host={folder}&port={}&schema={schema}", self.port)
     }
 
@@ -252,14 +291,20 @@ pub(crate) fn unprivileged(program: &str, folder: &Path) -> Command {
     as_unprivileged(program)
 }
 
+/// Where the server's programs are; `None`, and a word about it, if they are nowhere.
 fn binaries() -> Option<PathBuf> {
-    let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path().join("bin"))
-        .collect();
+    let folders = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<PathBuf> = folders.map(|entry| entry.path().join("bin")).collect();
     versions.sort();
-    versions.into_iter().rfind(|bin| bin.join("initdb").exists())
+    let found = versions.into_iter().rfind(|bin| bin.join("initdb").exists());
+    if found.is_none() {
+        let required = std::env::var_os("DRIFTLOCK_TEST_POSTGRES_REQUIRED").is_some();
+        assert!(!required, "PostgreSQL is not installed");
+        // Not by `eprintln`, which the test runner swallows.
+        let _ =
+            writeln!(std::io::stderr(), "NOT RUN on PostgreSQL: it is not installed (Debian: postgresql)");
+    }
+    found
 }
 
 /// A command that a server's programs, which refuse to run as root, are run by.

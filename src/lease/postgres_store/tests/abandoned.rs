@@ -73,7 +73,7 @@ fn a_try_waits_in_the_server_for_a_few_seconds_at_most() {
     let (a, store) = (place.manager("a"), place.store_at(&server.url(&place.schema)).unwrap());
     let mut session = store.server.pool.connect(deadline()).unwrap();
     keep_lock(&place, &mut session, "t");
-    assert!(a.acquire(&t("t"), &t("PLAN"), Patience::lasting(Duration::from_millis(100))).is_err());
+    assert!(a.acquire(&t("t"), &t("PLAN"), Patience::lasting(Duration::from_secs(1))).is_err());
     assert_eq!(waiting(&place, "acquire_1"), 1);
     // Others are not in its way.
     acquired(&a, "u");
