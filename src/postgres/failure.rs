@@ -95,3 +95,26 @@ fn advice(state: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_do_in_the_server_s_words_if_it_has_some() {
+        let refused = |state: &str, hint: Option<&str>| {
+            let problem = Problem::Server {
+                state: state.to_owned(),
+                message: "no".to_owned(),
+                hint: hint.map(str::to_owned),
+            };
+            match Failure::of(problem) {
+                Failure::Refused(message) => message,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(refused("53100", None), "no; free some space on the server and try again");
+        assert_eq!(refused("53100", Some("Look.")), "no; Look.");
+        assert_eq!(refused("22000", None), "no (SQLSTATE 22000)");
+    }
+}
