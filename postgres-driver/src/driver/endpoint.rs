@@ -1,12 +1,13 @@
 //! Where a server is, from a URL.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
 
 use super::tls::{Connector, Trust, Verification};
 use crate::client::Problem;
@@ -22,7 +23,9 @@ const UNTAKEN: Duration = Duration::from_secs(10);
 
 /// A server and a database there. Shown without user and password.
 pub(super) struct Endpoint {
-    pub(super) driver: Config,
+    driver: Config,
+    /// The same for each host alone, in their order.
+    alone: Vec<Config>,
     trust: Trust,
     connector: OnceLock<Result<Connector, String>>,
 }
@@ -79,7 +82,20 @@ impl Endpoint {
         let (idle, interval, retries) = KEEPALIVE;
         driver.keepalives_idle(idle).keepalives_interval(interval).keepalives_retries(retries);
         driver.tcp_user_timeout(UNTAKEN);
-        Ok(Self { driver, trust: Trust { verification, roots }, connector: OnceLock::new() })
+        let alone = alone(&driver)?;
+        Ok(Self { driver, alone, trust: Trust { verification, roots }, connector: OnceLock::new() })
+    }
+
+    /// How to connect to each host, in the order in which they are tried.
+    pub(super) fn each(&self) -> Vec<&Config> {
+        let mut each: Vec<&Config> = self.alone.iter().collect();
+        if self.driver.get_load_balance_hosts() == LoadBalanceHosts::Random {
+            // Whichever is the first is as good as a shuffle.
+            let random = RandomState::new().build_hasher().finish();
+            let length = each.len() as u64;
+            each.rotate_left(usize::try_from(random % length).unwrap_or(0));
+        }
+        each
     }
 
     /// What makes the connections encrypted. Its certificates are read once.
@@ -109,6 +125,56 @@ impl fmt::Display for Endpoint {
         }
         write!(f, "/{}", self.driver.get_dbname().unwrap_or_default())
     }
+}
+
+/// The configuration for each host alone: the driver limits how long a host takes to accept a connection, not how long
+/// one says nothing then, and would not come to the next.
+fn alone(all: &Config) -> Result<Vec<Config>, Problem> {
+    let (hosts, addresses, ports) = (all.get_hosts(), all.get_hostaddrs(), all.get_ports());
+    if !addresses.is_empty() && addresses.len() != hosts.len() {
+        return Err(unusable("one with another number of hostaddr than of hosts"));
+    }
+    if ports.len() > 1 && ports.len() != hosts.len() {
+        return Err(unusable("one with another number of ports than of hosts"));
+    }
+    let alone = |(index, host): (usize, &Host)| {
+        let mut one = without_hosts(all);
+        match host {
+            Host::Tcp(name) => one.host(name),
+            #[cfg(unix)]
+            Host::Unix(path) => one.host_path(path),
+        };
+        if let Some(address) = addresses.get(index) {
+            one.hostaddr(*address);
+        }
+        if let Some(port) = ports.get(index).or_else(|| ports.first()) {
+            one.port(*port);
+        }
+        one
+    };
+    Ok(hosts.iter().enumerate().map(alone).collect())
+}
+
+/// The driver can't take a host away from a configuration.
+fn without_hosts(all: &Config) -> Config {
+    let mut one = Config::new();
+    one.ssl_mode(all.get_ssl_mode())
+        .ssl_negotiation(all.get_ssl_negotiation())
+        .keepalives(all.get_keepalives())
+        .keepalives_idle(all.get_keepalives_idle())
+        .target_session_attrs(all.get_target_session_attrs())
+        .channel_binding(all.get_channel_binding())
+        .load_balance_hosts(all.get_load_balance_hosts());
+    all.get_user().map(|user| one.user(user));
+    all.get_password().map(|password| one.password(password));
+    all.get_dbname().map(|name| one.dbname(name));
+    all.get_options().map(|options| one.options(options));
+    all.get_application_name().map(|name| one.application_name(name));
+    all.get_connect_timeout().map(|timeout| one.connect_timeout(*timeout));
+    all.get_tcp_user_timeout().map(|timeout| one.tcp_user_timeout(*timeout));
+    all.get_keepalives_interval().map(|interval| one.keepalives_interval(interval));
+    all.get_keepalives_retries().map(|retries| one.keepalives_retries(retries));
+    one
 }
 
 fn hosts(driver: &Config) -> u32 {
@@ -152,6 +218,26 @@ mod tests {
     }
 
     #[test]
+    fn each_host_has_all_the_options_and_its_own_port() {
+        let all = "options=-cjit%3Doff&application_name=x&connect_timeout=3&keepalives=0&target_session_attrs=read-write\
+                   &channel_binding=disable&load_balance_hosts=random&sslnegotiation=direct&sslmode=require";
+        let several = format!("postgres://ada:s3cret@one:1,two:2/agents?{all}&hostaddr=127.0.0.1,127.0.0.2");
+        let alone = |host: &str| format!("postgres://ada:s3cret@{host}/agents?{all}&hostaddr=127.0.0.");
+        let endpoint = Endpoint::parse(&several).unwrap();
+        for (one, alone) in endpoint.alone.iter().zip([alone("one:1") + "1", alone("two:2") + "2"]) {
+            assert_eq!(*one, Endpoint::parse(&alone).unwrap().driver);
+        }
+        assert_eq!(endpoint.alone.len(), 2);
+        let firsts = |url: &str| {
+            let endpoint = Endpoint::parse(url).unwrap();
+            let first = || endpoint.each()[0].get_ports()[0];
+            (0..64).map(|_| first()).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(firsts(&several), [1, 2].into());
+        assert_eq!(firsts("postgres://one:1,two:2/agents"), [1].into());
+    }
+
+    #[test]
     fn tls_is_verified_in_the_network_and_tried_on_this_machine_unless_said_otherwise() {
         let trust = |url: &str| {
             let endpoint = Endpoint::parse(url).unwrap();
@@ -177,6 +263,8 @@ mod tests {
             "postgres://ada:s3cret@h/d?sslmode=maybe",
             "postgres://ada:s3cret@h/d?s3cret=1",
             "postgres:///d",
+            "postgres://ada:s3cret@a:1,b:2/d?port=3",
+            "postgres://ada:s3cret@a,b/d?hostaddr=127.0.0.1",
         ] {
             match Endpoint::parse(url) {
                 Err(Problem::Unusable(text)) => assert!(!text.contains("s3cret"), "{text}"),

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use postgres_types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::{AsyncMessage, Client, Connection, Row, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row, Socket};
 
 use super::endpoint::Endpoint;
-use super::tls::Stream;
+use super::tls::{Connector, Stream};
 use crate::client::Problem;
 use crate::wire::{Reader, Writer};
 
@@ -25,17 +25,32 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Connects, within the address's own time limit and `deadline`.
+    /// Connects to the first host that it can be had of, within the address's own time limit and `deadline`. Of that time
+    /// each host has its share, so that one that says nothing keeps nobody from those after it.
     pub(super) fn connect(endpoint: &Endpoint, deadline: Instant) -> Result<Self, Problem> {
         let connector = endpoint.connector()?;
+        let limit = (Instant::now() + endpoint.connect_timeout()).min(deadline);
+        let hosts = endpoint.each();
+        let mut left = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+        let mut failed = Problem::Unusable("one without a host".to_owned());
+        for host in hosts {
+            let share = limit.saturating_duration_since(Instant::now()) / left;
+            match Self::connect_to(host, connector.clone(), share) {
+                Ok(session) => return Ok(session),
+                Err(problem) => failed = problem,
+            }
+            left -= 1;
+        }
+        Err(failed)
+    }
+
+    fn connect_to(host: &Config, connector: Connector, patience: Duration) -> Result<Self, Problem> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Problem::Connection(format!("the system refused a connection: {error}")))?;
-        let limit = (Instant::now() + endpoint.connect_timeout()).min(deadline);
-        let connected = runtime.block_on(async {
-            tokio::time::timeout_at(limit.into(), endpoint.driver.connect(connector)).await
-        });
+        let connected =
+            runtime.block_on(async { tokio::time::timeout(patience, host.connect(connector)).await });
         let result = match connected {
             Ok(Ok((client, connection))) => {
                 return Ok(Self { client, connection, runtime: Some(runtime) });
