@@ -175,3 +175,42 @@ fn what_was_changed_in_the_ledger_is_found() {
     execute("UPDATE @.entries SET line = 'no JSON' WHERE number = 1");
     assert_eq!(ledger.verify(soon()).unwrap().unreadable_line, Some(1));
 }
+
+/// The system itself gives up a connection over which nothing comes, however long the caller would wait.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_system_looks_after_connections() {
+    use std::net::SocketAddr;
+    use std::os::fd::OwnedFd;
+    use std::time::Instant;
+
+    use rustix::net::sockopt;
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+
+    use crate::postgres::proxy::Proxy;
+    use crate::postgres::{Address, Pool};
+
+    let Some(server) = TestServer::shared() else { return };
+    // At a port of its own this connection is found among those of other tests.
+    let proxy = Proxy::of(server.port);
+    let address = Address::parse(&Place::on(server).url_by(proxy.port)).unwrap();
+    let _session = Pool::new(address).connect(Instant::now() + Duration::from_secs(20)).unwrap();
+    let to_proxy = |descriptor: &OwnedFd| {
+        let peer = rustix::net::getpeername(descriptor).ok()?;
+        SocketAddr::try_from(peer?).ok().filter(|peer| peer.port() == proxy.port)
+    };
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let sockets: Vec<OwnedFd> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        // A copy: others close theirs meanwhile.
+        .filter_map(|number| pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok())
+        .filter(|descriptor| to_proxy(descriptor).is_some())
+        .collect();
+    let [socket] = &sockets[..] else { panic!("{sockets:?}") };
+    assert_eq!(sockopt::tcp_user_timeout(socket).unwrap(), 10_000);
+    assert!(sockopt::socket_keepalive(socket).unwrap());
+    assert_eq!(sockopt::tcp_keepidle(socket).unwrap(), Duration::from_secs(15));
+    assert_eq!(sockopt::tcp_keepintvl(socket).unwrap(), Duration::from_secs(5));
+    assert_eq!(sockopt::tcp_keepcnt(socket).unwrap(), 3);
+}
