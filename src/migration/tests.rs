@@ -287,6 +287,22 @@ fn a_ledger_that_is_not_whole_is_not_copied() {
 }
 
 #[test]
+fn nothing_is_added_to_a_ledger_with_a_damaged_line() {
+    let Some(schema) = TestSchema::new() else { return };
+    let (workspace, back, url) = (Workspace::new(), Workspace::new(), schema.url());
+    workspace.fill(3);
+    run(workspace.place(), Place::Server(&url)).unwrap();
+    run(Place::Server(&url), back.place()).unwrap();
+    let damaged = back.read("ledger.jsonl") + "no JSON\n";
+    std::fs::write(back.file("ledger.jsonl"), &damaged).unwrap();
+    workspace.fill(1);
+    run(workspace.place(), Place::Server(&url)).unwrap();
+    let error = run(Place::Server(&url), back.place()).unwrap_err();
+    assert!(error.to_string().contains("of the ledger the target has some"), "{error}");
+    assert_eq!(back.read("ledger.jsonl"), damaged);
+}
+
+#[test]
 fn what_is_sent_again_is_there_once() {
     let Some(server) = TestServer::shared() else { return };
     let workspace = Workspace::new();
