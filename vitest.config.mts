@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 import { onPostgres } from './__test__/helpers/projects.js'
 
@@ -21,6 +22,8 @@ export default defineConfig({
   test: {
     // Native code, locks and signals are per process, so each file gets a process of its own.
     pool: 'forks',
+    // One less would leave a core idle, as tests mostly wait for others.
+    maxWorkers: availableParallelism(),
     testTimeout: 30_000,
     hookTimeout: 30_000,
     // What users import is the file as it is, loaded by Node itself and not rewritten by a bundler.
