@@ -82,6 +82,8 @@ describe('the queue', () => {
       return (await kept.outcome) === reason
     })
     expect(isReason).toBe(true)
+    // A server learns of it just after whoever has left.
+    if (onServer) await until(async () => (await waiters(manager)) === 1, 'one place is given up')
     expect(await waiters(manager)).toBe(1)
     await lease.release()
     expect(await next.run(({ kept }) => kept.outcome as Promise<unknown>)).toBe(true)
