@@ -179,6 +179,27 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
+/// How many of the first bytes stand for themselves in a string. Looks at eight at a time: a difference by which a byte
+/// falls below zero leaves its highest bit set, that of the lowest such byte without fail (Sean Anderson, Bit Twiddling
+/// Hacks, "Determine if a word has a byte less than n").
+#[inline]
+fn plain_length(bytes: &[u8]) -> usize {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    let below = |word: u64, limit: u8| word.wrapping_sub(EACH * u64::from(limit)) & !word & (EACH << 7);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (position, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let special = below(word, 0x20)
+            | below(word ^ (EACH * u64::from(b'"')), 1)
+            | below(word ^ (EACH * u64::from(b'\\')), 1);
+        if special != 0 {
+            return 8 * position + special.trailing_zeros() as usize / 8;
+        }
+    }
+    let special = rest.iter().position(|byte| !PLAIN[usize::from(*byte)]);
+    bytes.len() - rest.len() + special.unwrap_or(rest.len())
+}
+
 #[inline]
 fn skip_string(bytes: &[u8], start: usize) -> Result<usize, Damage> {
     if bytes.get(start) != Some(&b'"') {
@@ -186,8 +207,7 @@ fn skip_string(bytes: &[u8], start: usize) -> Result<usize, Damage> {
     }
     let mut at = start + 1;
     loop {
-        let rest = bytes.get(at..).unwrap_or_default();
-        at += rest.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(rest.len());
+        at += plain_length(bytes.get(at..).unwrap_or_default());
         match (bytes.get(at), bytes.get(at + 1)) {
             (Some(b'"'), _) => return Ok(at + 1),
             (Some(b'\\'), Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')) => at += 2,
@@ -204,12 +224,13 @@ fn skip_string(bytes: &[u8], start: usize) -> Result<usize, Damage> {
 /// Skips a value; containers are kept on a list and not on the stack, which a hostile depth could exhaust.
 #[inline]
 fn skip_value(bytes: &[u8], start: usize) -> Result<usize, Damage> {
-    let mut open: Vec<u8> = Vec::new();
+    // The innermost one is kept by itself: most values are scalars or hold some, and need no list.
+    let (mut outer, mut innermost) = (Vec::new(), None);
     let mut at = start;
     loop {
         match bytes.get(at) {
             Some(bracket @ (b'{' | b'[')) => {
-                open.push(*bracket);
+                outer.extend(innermost.replace(*bracket));
                 at = skip_blank(bytes, at + 1);
                 if bytes.get(at) != Some(&closing(*bracket)) {
                     if *bracket == b'{' {
@@ -222,16 +243,16 @@ fn skip_value(bytes: &[u8], start: usize) -> Result<usize, Damage> {
         }
         // A value has ended, and with it any number of containers.
         loop {
-            let Some(bracket) = open.last() else { return Ok(at) };
+            let Some(bracket) = innermost else { return Ok(at) };
             at = skip_blank(bytes, at);
             match bytes.get(at) {
-                Some(byte) if *byte == closing(*bracket) => {
-                    open.pop();
+                Some(byte) if *byte == closing(bracket) => {
+                    innermost = outer.pop();
                     at += 1;
                 }
                 Some(b',') => {
                     at = skip_blank(bytes, at + 1);
-                    if *bracket == b'{' {
+                    if bracket == b'{' {
                         at = skip_colon(bytes, skip_string(bytes, at)?)?;
                     }
                     break;
@@ -372,6 +393,16 @@ mod tests {
         fn what_is_json_is_what_serde_says(bytes in almost_json()) {
             let expected = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok();
             prop_assert_eq!(is_value(&bytes), expected, "{}", String::from_utf8_lossy(&bytes));
+        }
+
+        #[test]
+        fn eight_at_a_time_find_what_one_by_one_does(
+            bytes in prop::collection::vec(prop_oneof![8 => any::<u8>(), 1 => Just(b'"'), 1 => Just(b'\\')], 0..40),
+            plain in 0_usize..40,
+        ) {
+            let bytes = ["\u{e9}a ~\u{7f}".repeat(plain).into_bytes(), bytes].concat();
+            let expected = bytes.iter().position(|byte| !PLAIN[usize::from(*byte)]);
+            prop_assert_eq!(plain_length(&bytes), expected.unwrap_or(bytes.len()));
         }
     }
 }

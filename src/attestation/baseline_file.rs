@@ -176,7 +176,7 @@ impl BaselineFile {
         }
         loaded.entries_end = end;
         for ((key, _), entry_start) in baselines.iter().zip(starts) {
-            loaded.entries.add(key, start + entry_start as u64);
+            loaded.entries.add(key.as_wtf8(), start + entry_start as u64);
         }
         loaded.mark().write(lock_file);
         Ok(())
@@ -258,7 +258,7 @@ impl BaselineFile {
         read_exact_at(&file, &mut content, 0).context("read", &self.path)?;
         let mut entries = EntryIndex::default();
         match entries.add_all(&content, 0, |bytes, found| json::object(bytes, found)) {
-            Ok(extent) if std::str::from_utf8(&content).is_ok() => {
+            Ok(extent) => {
                 self.loaded = Some(Loaded {
                     file: DurableFile::new(file, 0),
                     stamp,
@@ -269,7 +269,7 @@ impl BaselineFile {
                 });
                 Ok(State::Whole)
             }
-            _ => Ok(State::Damaged(content)),
+            Err(_) => Ok(State::Damaged(content)),
         }
     }
 
@@ -361,7 +361,7 @@ struct EntryIndex {
 }
 
 impl EntryIndex {
-    fn add(&mut self, key: &Text, start: u64) {
+    fn add(&mut self, key: &[u8], start: u64) {
         let hash = self.hasher.hash_one(key);
         self.places.insert_unique(hash, (hash, start), |place| place.0);
     }
@@ -373,8 +373,9 @@ impl EntryIndex {
         offset: u64,
         scan: impl FnOnce(&[u8], &mut dyn FnMut(json::Entry)) -> std::result::Result<T, Damage>,
     ) -> std::result::Result<T, Damage> {
-        let mut undecodable = None;
-        let extent = scan(bytes, &mut |entry| match json::text(&bytes[entry.key.clone()]) {
+        let mut undecodable =
+            std::str::from_utf8(bytes).err().map(|error| Damage { at: error.valid_up_to() });
+        let extent = scan(bytes, &mut |entry| match json::string(&bytes[entry.key.clone()]) {
             Some(key) => self.add(&key, offset + entry.key.start as u64),
             None => undecodable = undecodable.or(Some(Damage { at: entry.key.start })),
         })?;
@@ -383,7 +384,7 @@ impl EntryIndex {
 
     /// The places at which an entry with this key may start, in the order of the file.
     fn places(&self, key: &Text) -> impl Iterator<Item = u64> {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hasher.hash_one(key.as_wtf8());
         let mut places: Vec<u64> =
             self.places.iter_hash(hash).filter(|place| place.0 == hash).map(|place| place.1).collect();
         places.sort_unstable();
@@ -391,7 +392,7 @@ impl EntryIndex {
     }
 
     fn might_contain(&self, key: &Text) -> bool {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hasher.hash_one(key.as_wtf8());
         self.places.find(hash, |place| place.0 == hash).is_some()
     }
 
