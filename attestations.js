@@ -16,14 +16,15 @@ class LaterTurns {
 
   /** @template T @param {() => Promise<T>} call @returns {Promise<T>} */
   add(call) {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push(() => call().then(resolve, reject))
+    const turn = new Promise((resolve) => {
+      this.#waiting.push(resolve)
       if (this.#waiting.length === 1) setImmediate(() => this.#turn())
     })
+    return turn.then(call)
   }
 
   #turn() {
-    for (const call of this.#waiting.splice(0, IN_ONE_TURN)) call()
+    for (const begin of this.#waiting.splice(0, IN_ONE_TURN)) begin()
     if (this.#waiting.length > 0) setImmediate(() => this.#turn())
   }
 }

@@ -53,6 +53,7 @@ test('what is no prompt is answered with its error, and disturbs no other', asyn
   const asked = Array.from({ length: MANY }, (_, i) =>
     manager.attest((i % 100 === 99 ? bad[((i / 100) % bad.length) | 0] : makeSpec({ taskId: `T${i}` })) as PromptSpec),
   )
+  await expect(PromptAttestationManager.prototype.getDriftStats.call({})).rejects.toThrow()
   const answers = await Promise.all(asked)
   const codes = answers.map(({ errorCode }) => errorCode)
   expect(codes.filter((code) => code === 'INVALID_ARGUMENT')).toHaveLength(MANY / 100)
