@@ -179,7 +179,7 @@ test.each([1, 3])('held leases on %i keys: no two at once, no waiter lost, no fe
   const each = counts.map(({ held }) => held)
   expect(quantile(each, 0)).toBeGreaterThan(sum(({ held }) => held) / each.length / 3)
   expect(kills).toBeGreaterThan(3)
-  expect(stops).toBeGreaterThan(0)
+  expect(stops).toBeGreaterThan(onServer ? 0 : 1)
   if (!onServer) expect(openDatabase(root).pragma('integrity_check', { simple: true })).toBe('ok')
   const after = openLeases(root)
   for (let i = 0; i < keys; i++) await (await after.hold(`T${i}`, 'SPEC', { waitMs: 5000 })).release()

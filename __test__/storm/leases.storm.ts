@@ -248,7 +248,7 @@ describe('16 processes, killed, stopped and restarted', () => {
     for (const op of ['acquire', 'renew', 'release'] as const) tell(`  ${op} in ms: ${spread(waits(op), 2)}`)
     expect(checkLeases(calls).slice(0, 20)).toEqual([])
     expect(kills).toBeGreaterThan(3)
-    expect(stops).toBeGreaterThan(0)
+    expect(stops).toBeGreaterThan(onServer ? 0 : 1)
     expect(fairness(counts.map(({ calls }) => calls))).toBeGreaterThan(1 / 3)
     expect(fairness(acquired)).toBeGreaterThan(1 / 3)
     expect(quantile(acquired, 0)).toBeGreaterThan(onServer ? 5 : 10)
