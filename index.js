@@ -1,6 +1,5 @@
 'use strict'
 
-const { basename, dirname, join } = require('node:path')
 const { extendAttestations } = require('./attestations.js')
 const { extendLeases } = require('./leases.js')
 
@@ -21,61 +20,15 @@ class TelemetryError extends DriftlockError {}
 
 const errorClasses = { DriftlockError, LeaseError, AttestationError, LedgerError, FileLockError, TelemetryError }
 
-/** The platforms for which a binary is published. */
-const PLATFORMS = [
-  'linux-x64-gnu',
-  'linux-x64-musl',
-  'linux-arm64-gnu',
-  'linux-arm64-musl',
-  'darwin-x64',
-  'darwin-arm64',
-  'win32-x64-msvc',
-]
-
 const binding = loadBinding()
 binding.__setErrorFactory((className, code, message) => new errorClasses[className](code, message))
-tellWhereDriverIs()
 
 function loadBinding() {
   try {
     return require('./binding.js')
-  } catch (cause) {
-    const platform = thisPlatform()
-    const broken = whyNotLoaded(cause)
-    const message = !PLATFORMS.includes(platform)
-      ? `driftlock has no binary for ${platform}. Binaries exist for ${PLATFORMS.join(', ')}; ` +
-        'elsewhere build it from source with Rust: npm run build'
-      : broken
-        ? `driftlock's binary for ${platform} can't be loaded: ${broken}`
-        : `driftlock's binary for ${platform}, the package driftlock-${platform}, is missing. Install again on this ` +
-          'machine and with optional dependencies: no --omit=optional, no node_modules copied from another platform'
+  } catch ({ message, cause }) {
     throw new DriftlockError('PLATFORM_UNSUPPORTED', message, { cause })
   }
-}
-
-/** The driver for PostgreSQL lies beside the binary, and is loaded only if a store needs it. */
-function tellWhereDriverIs() {
-  const native = require.cache?.[require.resolve('./binding.js')]?.children?.find(({ id }) => id.endsWith('.node'))
-  if (!native) return
-  binding.__setPostgresDriver(join(dirname(native.id), basename(native.id).replace('driftlock', 'driftlock-postgres')))
-}
-
-/** Why a binary that is there was refused, in the system's words: it wants a newer C library, for example. */
-function whyNotLoaded(error) {
-  // The loader's own first error only says that nothing was found; its causes are one for each place where it looked.
-  for (let reason = error.cause; reason; reason = reason.cause) {
-    if (!reason.message.startsWith('Cannot find module')) return reason.message
-  }
-  return undefined
-}
-
-function thisPlatform() {
-  const { platform, arch } = process
-  if (platform === 'win32') return `${platform}-${arch}-msvc`
-  if (platform !== 'linux') return `${platform}-${arch}`
-  // Without this the report resolves the addresses of open connections, which can take seconds.
-  process.report.excludeNetwork = true
-  return `${platform}-${arch}-${process.report.getReport().header.glibcVersionRuntime ? 'gnu' : 'musl'}`
 }
 
 async function withFileLock(lockPath, operation, options) {

@@ -18,5 +18,5 @@ for (const target of targets) {
   const options = ['--target', versioned, '--cross-compile', '--output-dir', 'artifacts']
   run(process.execPath, [join(root, 'scripts/build.mjs'), ...options], { env })
 }
-// The loader and the types are the same for all targets; those of the repository count.
-for (const name of ['binding.js', 'index.d.ts']) rmSync(join(root, 'artifacts', name), { force: true })
+// The types are the same for all targets; those of the repository count.
+rmSync(join(root, 'artifacts/index.d.ts'), { force: true })

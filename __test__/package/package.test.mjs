@@ -22,8 +22,10 @@ describe('what is packed', () => {
       'bin/driftlock.js',
       'binding.js',
       ...filesBelow('cli'),
+      'index.d.mts',
       'index.d.ts',
       'index.js',
+      'index.mjs',
       'attestations.js',
       'leases.js',
       'opentelemetry.js',
@@ -45,7 +47,7 @@ describe('what is packed', () => {
 
   test('the package asks for the binaries of its own version, for what its command needs, and for nothing else', () => {
     const published = JSON.parse(text(main, 'package.json'))
-    const platforms = platformsOf(readFileSync(join(root, 'index.js'), 'utf8'))
+    const platforms = platformsOf(readFileSync(join(root, 'binding.js'), 'utf8'))
     const expected = Object.fromEntries(platforms.map((name) => [`driftlock-${name}`, manifest.version]))
     assert.deepStrictEqual(sorted(published.optionalDependencies), sorted(expected))
     assert.deepStrictEqual(Object.keys(published.dependencies).sort(), ['cli-table3', 'yargs'])
@@ -210,10 +212,9 @@ function sorted(object) {
   return Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1))
 }
 
-/** The platforms that index.js names in its error. */
+/** The platforms whose packages the loader looks for. */
 function platformsOf(source) {
-  const [, list] = /const PLATFORMS = \[([^\]]*)\]/.exec(source)
-  return [...list.matchAll(/'([^']+)'/g)].map(([, name]) => name)
+  return [...source.matchAll(/require\('driftlock-(.+?)'\)/g)].map(([, name]) => name)
 }
 
 /** The names that index.d.ts declares as values. */

@@ -9,6 +9,9 @@ import { runJob } from '../processes.mjs'
 import { median } from '../summary.mjs'
 import { makeFolder } from '../workspaces.mjs'
 
+/** What a program's `import` gets. */
+const ENTRIES = { ...MODULES, driftlock: join(root, 'index.mjs') }
+
 /** @type {import('./suite.mjs').Step[]} */
 export const start = [
   {
@@ -22,13 +25,13 @@ export const start = [
       }
       /** @param {{milliseconds: number}[]} imports */
       const usual = (imports) => median(imports.map(({ milliseconds }) => milliseconds))
-      for (const [candidate, module] of Object.entries(MODULES)) {
+      for (const [candidate, module] of Object.entries(ENTRIES)) {
         const imports = await importOften(module)
         results.add('import', candidate, usual(imports), 'ms')
         results.add('memory after import', candidate, median(imports.map(({ bytes }) => bytes)), 'bytes')
         advance()
       }
-      const empty = join(makeFolder(), 'empty.cjs')
+      const empty = join(makeFolder(), 'empty.mjs')
       writeFileSync(empty, '')
       results.add('import: an empty module', 'driftlock', usual(await importOften(empty)), 'ms')
     },
