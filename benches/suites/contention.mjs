@@ -13,8 +13,8 @@ const PROCESSES = 8
 const KEYS = 1000
 const AT_ONCE = 1000
 
-/** Candidates take turns. As everywhere, the quietest round of each counts. */
-const ROUNDS = 3
+/** Candidates take turns. The round with the median throughput counts: now and then the system's order of processes is lucky. */
+const ROUNDS = 5
 
 /** @type {Step} */
 const fileLock = {
@@ -84,14 +84,14 @@ async function takeTurns({ results, quick, advance }, name, candidates, compete)
     }
   }
   for (const [candidate, found] of rounds) {
-    const quietest = found.reduce((best, one) => (one.throughput > best.throughput ? one : best))
-    results.add(name, candidate, quietest.throughput, '/s')
-    results.add(`${name}: p50`, candidate, quietest.p50, 'ms')
-    results.add(`${name}: p99`, candidate, quietest.p99, 'ms')
-    results.add(`${name}: max`, candidate, quietest.max, 'ms')
-    results.add(`${name}: slowest process by mean`, candidate, quietest.fairness, '')
+    const usual = found.toSorted((a, b) => a.throughput - b.throughput)[Math.floor(ROUNDS / 2)]
+    results.add(name, candidate, usual.throughput, '/s')
+    results.add(`${name}: p50`, candidate, usual.p50, 'ms')
+    results.add(`${name}: p99`, candidate, usual.p99, 'ms')
+    results.add(`${name}: max`, candidate, usual.max, 'ms')
+    results.add(`${name}: slowest process by mean`, candidate, usual.fairness, '')
     const lost = found.reduce((sum, one) => sum + (one.lost ?? 0), 0)
-    if (quietest.lost !== undefined) results.add(`${name}: updates lost`, candidate, lost, '')
+    if (usual.lost !== undefined) results.add(`${name}: updates lost`, candidate, lost, '')
   }
 }
 
