@@ -12,9 +12,10 @@ pub(crate) const COMMON: &str = include_str!("sql/common.sql");
 
 /// What functions are called with. Nobody waits for a lock longer than a call may last. Plans are made once a connection
 /// and not for each call, and always go by the indexes: a plan that was made while a table was empty, or for values that
-/// are more common than others, would read all of it later.
-const SETTINGS: &str =
-    "SET lock_timeout = '4s' SET plan_cache_mode = force_generic_plan SET enable_seqscan = off";
+/// are more common than others, would read all of it later. Where there is no index, such a plan seems so dear that the
+/// server would compile it, which takes far longer than it does.
+const SETTINGS: &str = "SET lock_timeout = '4s' SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off SET jit = off";
 
 /// What a store needs in the schema.
 pub(crate) struct Upgrade<'a> {

@@ -1,4 +1,4 @@
-//! No call reads a whole table, however its plan came about.
+//! No call reads a whole table, however its plan came about, and none has its plan compiled.
 
 use super::super::{Address, Pool};
 use super::*;
@@ -62,4 +62,28 @@ fn the_first_entry_of_a_task_costs_no_more_among_many_entries_of_others() {
         "SELECT * FROM @.append_1(gen_random_uuid(), false, ARRAY[gen_random_uuid()], '{2}', '{x}', '{NULL}',
         '{x}', false, NULL, NULL, NULL, NULL)";
     assert_eq!(whole_reads(&place, &[append]), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn adding_up_old_counts_is_not_compiled() {
+    let Some(server) = TestServer::shared() else { return };
+    let place = Place::on(server);
+    attestations(&place.url()).initialize(Durability::Process, soon()).unwrap();
+    let schema = quoted(&place.schema);
+    // One call in a thousand adds up: each does here.
+    server.execute(&format!(
+        "CREATE FUNCTION {schema}.random() RETURNS float8 LANGUAGE sql AS 'SELECT 0.0::float8'"
+    ));
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let mut session = Pool::new(Address::parse(&place.url()).unwrap()).connect(deadline).unwrap();
+    session.batch(&format!("SET search_path = {schema}, pg_catalog"), deadline).unwrap();
+    let attest = format!(
+        "SELECT * FROM {schema}.attest_1(ARRAY[gen_random_uuid()], false, '{{1}}', '{{\\x01}}', '{{1}}', '{{t}}', '{{p}}',
+           '{{h}}', '{{low}}', '{{NULL}}', '{{NULL}}', '{{NULL}}', '{{NULL}}', gen_random_uuid(), false, NULL, NULL, NULL, NULL)"
+    );
+    session.query(&attest, &[], deadline).unwrap();
+    let pid: i32 = session.query("SELECT pg_backend_pid()", &[], deadline).unwrap()[0].get(0);
+    let libraries = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    assert!(!libraries.contains("llvmjit"));
 }
