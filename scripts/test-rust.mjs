@@ -1,10 +1,8 @@
 // The Rust tests: by cargo-nextest where it is installed, else by cargo itself. Without the binding, whose Node-API
 // symbols only Node has.
-import { existsSync, readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { outputOf, run } from './lib.mjs'
+import { outputOf, postgresPrograms, run } from './lib.mjs'
 
-const VERSIONS = '/usr/lib/postgresql'
 const features = ['--locked', '--workspace', '--exclude', 'driftlock-binding', '--no-default-features']
 if (outputOf('cargo', ['nextest', '--version'])) {
   // Many tests mostly wait: for a server, a lock, the end of a lease.
@@ -12,10 +10,7 @@ if (outputOf('cargo', ['nextest', '--version'])) {
   // nextest leaves the examples in the documentation out.
   run('cargo', ['test', '--doc', ...features])
   // What a test says about itself nextest shows only if it fails.
-  const versions = existsSync(VERSIONS) ? readdirSync(VERSIONS) : []
-  if (!versions.some((version) => existsSync(`${VERSIONS}/${version}/bin/initdb`))) {
-    console.error('NOT RUN on PostgreSQL: it is not installed (Debian: postgresql)')
-  }
+  if (!postgresPrograms()) console.error('NOT RUN on PostgreSQL: it is not installed (Debian: postgresql)')
 } else {
   run('cargo', ['test', ...features])
 }

@@ -1,22 +1,20 @@
 // A PostgreSQL server for tests, in a temporary folder, that ends with the process that has started it.
 
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { postgresPrograms } from '../../scripts/lib.mjs'
 
 /** The superuser's password, which must not show up anywhere. */
 export const PASSWORD = 's3cret'
-const VERSIONS = '/usr/lib/postgresql'
 const START_MS = 20_000
 
 /** Where the server's programs are. If they are nowhere, says so, and fails where they have to be. */
 export function whereIsPostgres(): string | undefined {
-  const versions = existsSync(VERSIONS) ? readdirSync(VERSIONS) : []
-  const folders = versions.map((version) => join(VERSIONS, version, 'bin'))
-  const found = folders.sort().findLast((bin) => existsSync(join(bin, 'initdb')))
+  const found = postgresPrograms()
   if (found) return found
   if (process.env.DRIFTLOCK_TEST_POSTGRES_REQUIRED) throw new Error('PostgreSQL is not installed')
   process.stderr.write('NOT RUN on PostgreSQL: it is not installed (Debian: postgresql)\n')

@@ -1,14 +1,13 @@
 // A PostgreSQL server with its default settings, in a temporary folder, and what can be asked of it.
 
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { chownSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fail } from '../../scripts/lib.mjs'
+import { fail, postgresPrograms } from '../../scripts/lib.mjs'
 
-const VERSIONS = '/usr/lib/postgresql'
 /** More than the 64 agents, 64 of pgbench and those who look. */
 const SETTINGS = ['max_connections=200']
 
@@ -23,10 +22,7 @@ function idOf(flag) {
 export class Server {
   /** Starts one. */
   static async start() {
-    const versions = existsSync(VERSIONS) ? readdirSync(VERSIONS) : []
-    const bin = versions
-      .map((version) => join(VERSIONS, version, 'bin'))
-      .find((bin) => existsSync(join(bin, 'pgbench')))
+    const bin = postgresPrograms()
     if (!bin) fail('PostgreSQL was not found. Install it (Debian: postgresql), then try again.')
     const folder = mkdtempSync(join(process.env.DRIFTLOCK_BENCH_FOLDER ?? tmpdir(), 'driftlock-bench-postgres-'))
     if (owner.uid !== undefined && owner.gid !== undefined) chownSync(folder, owner.uid, owner.gid)
