@@ -50,7 +50,7 @@ describe('what is packed', () => {
     const platforms = platformsOf(readFileSync(join(root, 'binding.js'), 'utf8'))
     const expected = Object.fromEntries(platforms.map((name) => [`driftlock-${name}`, manifest.version]))
     assert.deepStrictEqual(sorted(published.optionalDependencies), sorted(expected))
-    assert.deepStrictEqual(Object.keys(published.dependencies).sort(), ['cli-table3', 'yargs'])
+    assert.deepStrictEqual(Object.keys(published.dependencies).sort(), ['cli-progress', 'cli-table3', 'yargs'])
     // The application's own, if it has it.
     assert.deepStrictEqual(Object.keys(published.peerDependencies), ['@opentelemetry/api'])
     assert.deepStrictEqual(published.peerDependenciesMeta, { '@opentelemetry/api': { optional: true } })

@@ -1,5 +1,6 @@
 'use strict'
 
+const { SingleBar } = require('cli-progress')
 // It makes the errors of the calls below.
 require('../../index.js')
 const binding = /** @type {any} */ (require('../../binding.js'))
@@ -44,8 +45,31 @@ const PARTS = /** @type {const} */ ({
 exports.handler = async (options) => {
   const { dryRun } = options
   const [from, to] = [placeOf(options.from), placeOf(options.to)]
-  const report = /** @type {Report} */ (await binding.__migrate(from, to, dryRun))
+  const bar = showProgress()
+  /** @type {Report} */
+  let report
+  try {
+    report = await binding.__migrate(from, to, dryRun, bar.show)
+  } finally {
+    bar.stop()
+  }
   answer(options, { dryRun, verified: !dryRun, ...report }, () => toText(dryRun, report))
+}
+
+/** A bar on a terminal, and nothing elsewhere. */
+function showProgress() {
+  const format = '  {bar} {value} of {total} {what} | {duration_formatted}'
+  const bar = new SingleBar({ format, hideCursor: true, clearOnComplete: true, stream: process.stderr })
+  let shown = ''
+  return {
+    /** @param {{what: string, copied: number, of: number}} progress */
+    show({ what, copied, of }) {
+      if (what !== shown) bar.start(of, 0, { what })
+      shown = what
+      bar.update(copied)
+    },
+    stop: () => bar.stop(),
+  }
 }
 
 /** A worktree stands for its repository, as everywhere. @param {string} place */

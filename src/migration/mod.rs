@@ -79,6 +79,17 @@ pub struct Report {
     pub left_out: u64,
 }
 
+/// How far copying is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What is copied.
+    pub what: &'static str,
+    /// How many this run has copied.
+    pub copied: u64,
+    /// How many it has to copy.
+    pub of: u64,
+}
+
 /// One side of a migration.
 trait Side {
     /// Where it is, for messages.
@@ -96,16 +107,17 @@ trait Side {
 
 /// Copies what the source has and the target has not, and looks whether both have the same then.
 ///
-/// A dry run only says what would be copied. Fails with [`Error::NotMigrated`] if the target has anything that the source
+/// A dry run only says what would be copied. `tell` hears how far it is, after each few lines. Fails with [`Error::NotMigrated`] if the target has anything that the source
 /// has not, before anything is written.
 pub fn migrate(
     source: Place<'_>,
     target: Place<'_>,
     clock: &Arc<dyn Clock>,
     is_dry_run: bool,
+    tell: &dyn Fn(Progress),
 ) -> Result<Report> {
     let (from, to) = (side(source, clock)?, side(target, clock)?);
-    Migration { from: &*from, to: &*to }.run(is_dry_run)
+    Migration { from: &*from, to: &*to, tell }.run(is_dry_run)
 }
 
 fn side(place: Place<'_>, clock: &Arc<dyn Clock>) -> Result<Box<dyn Side>> {
@@ -118,6 +130,7 @@ fn side(place: Place<'_>, clock: &Arc<dyn Clock>) -> Result<Box<dyn Side>> {
 struct Migration<'a> {
     from: &'a dyn Side,
     to: &'a dyn Side,
+    tell: &'a dyn Fn(Progress),
 }
 
 /// What both sides have of something that is kept in lines.
@@ -176,13 +189,36 @@ impl Migration<'_> {
         if is_dry_run {
             return Ok(report);
         }
-        copy(&*from.attestations(), &*to.attestations(), &attestations)?;
-        copy(&*from.resets(), &*to.resets(), &resets)?;
+        self.copy(&*from.attestations(), &*to.attestations(), &attestations, "attestations")?;
+        self.copy(&*from.resets(), &*to.resets(), &resets, "resets of baselines")?;
         to.put_baselines(&missing)?;
-        copy(&*from.entries(), &*to.entries(), &entries)?;
+        self.copy(&*from.entries(), &*to.entries(), &entries, "ledger entries")?;
         self.put_leases(&leases)?;
         self.verify(&entries, &attestations, &resets, &baselines, &leases)?;
         Ok(report)
+    }
+
+    fn copy(
+        &self,
+        source: &dyn Lines,
+        target: &dyn Lines,
+        compared: &Compared,
+        what: &'static str,
+    ) -> Result<()> {
+        let Compared { source: all, target: present } = compared;
+        let mut progress = Progress { what, copied: 0, of: compared.part().copied };
+        if progress.of == 0 {
+            return Ok(());
+        }
+        target.append(present.count, &mut |append| {
+            let mut append_and_tell = |lines: &[Vec<u8>]| {
+                append(lines)?;
+                progress.copied += lines.len() as u64;
+                (self.tell)(progress);
+                Ok(())
+            };
+            source.read(present.count, all.count, &mut append_and_tell).map(drop)
+        })
     }
 
     /// Fails if what the target has is not a beginning of what the source has.
@@ -307,14 +343,6 @@ impl Migration<'_> {
 fn is_whole(side: &dyn Side, entries: &Summary) -> Result<bool> {
     // An empty one may not be there, and none is to be made.
     Ok(entries.count + entries.damaged == 0 || side.ledger().verify(Patience::lasting(PATIENCE))?.is_valid())
-}
-
-fn copy(source: &dyn Lines, target: &dyn Lines, compared: &Compared) -> Result<()> {
-    let Compared { source: all, target: present } = compared;
-    if all.count == present.count {
-        return Ok(());
-    }
-    target.append(present.count, &mut |append| source.read(present.count, all.count, append).map(drop))
 }
 
 fn live(store: &dyn LeaseStore, wait: Wait<'_>) -> Result<BTreeMap<OwnedKey, ListedLease>> {

@@ -28,7 +28,7 @@ fn t(text: &str) -> Text {
 }
 
 fn run(from: Place<'_>, to: Place<'_>) -> Result<Report> {
-    migrate(from, to, &clock(), false)
+    migrate(from, to, &clock(), false, &|_| ())
 }
 
 /// A workspace of files.
@@ -145,12 +145,17 @@ fn records_go_to_a_server_and_back_as_they_are() {
     let older = "{\"task_id\":\"old\",  \"drift_detected\":true}\n".repeat(2);
     std::fs::write(workspace.file("prompt_attestations.jsonl"), format!("{older}{{\"torn\n{whole}")).unwrap();
 
-    let planned = migrate(workspace.place(), server, &clock(), true).unwrap();
+    let planned = migrate(workspace.place(), server, &clock(), true, &|_| ()).unwrap();
     let (ledger, attestations) =
         (PostgresLedger::new(&url).unwrap(), PostgresAttestations::new(&url).unwrap());
     assert!(!ledger.is_made(PATIENCE).unwrap() && !attestations.is_made(PATIENCE).unwrap());
-    let report = run(workspace.place(), server).unwrap();
+    let told = std::cell::RefCell::new(Vec::new());
+    let report =
+        migrate(workspace.place(), server, &clock(), false, &|progress| told.borrow_mut().push(progress))
+            .unwrap();
     assert_eq!(report, planned);
+    let told: Vec<_> = told.take().iter().map(|it| (it.what, it.copied, it.of)).collect();
+    assert_eq!(told, [("attestations", 22, 22), ("resets of baselines", 4, 4), ("ledger entries", 10, 10)]);
     assert_eq!((report.entries, report.attestations, report.left_out), (part(10, 10), part(22, 22), 1));
     assert_eq!((report.resets, report.baselines), (part(4, 4), part(9, 9)));
     let again = run(workspace.place(), server).unwrap();

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use napi::Env;
-use napi::bindgen_prelude::{PromiseRaw, Unknown};
+use napi::bindgen_prelude::{Function, PromiseRaw, Unknown};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 
 use super::arguments::{non_empty_text, path};
@@ -13,7 +14,7 @@ use super::errors::Family;
 use super::json::Json;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
-use crate::migration::{Part, Place, Report, migrate};
+use crate::migration::{Part, Place, Progress, Report, migrate};
 use crate::runtime::runtime;
 
 /// A side of a migration. May hold a password, so it can't be shown.
@@ -39,24 +40,30 @@ impl Side {
     }
 }
 
-/// Copies what the first place has and the second has not; see the core. Rejects with a `DriftlockError`.
+/// Copies what the first place has and the second has not; see the core. `tell` hears how far it is. Rejects with a `DriftlockError`.
 #[napi(js_name = "__migrate", skip_typescript, catch_unwind)]
 pub fn migrate_state<'env>(
     env: &'env Env,
     from: Unknown<'env>,
     to: Unknown<'env>,
     is_dry_run: bool,
+    tell: Function<'env, Json, ()>,
 ) -> napi::Result<PromiseRaw<'env, Json>> {
     let (from, to) = match Side::read(from, "from").and_then(|from| Ok((from, Side::read(to, "to")?))) {
         Ok(sides) => sides,
         Err(error) => return settled(env, Family::General, Err(error)),
+    };
+    let tell = tell.build_threadsafe_function().weak::<true>().build()?;
+    let tell = move |Progress { what, copied, of }| {
+        let progress = format!("{{\"what\":\"{what}\",\"copied\":{copied},\"of\":{of}}}");
+        tell.call(Json(progress), ThreadsafeFunctionCallMode::NonBlocking);
     };
     let (pending, promise) = Pending::new(env, Family::General, None)?;
     runtime().spawn_blocking(move || {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let run = || -> Result<Json> {
             let (source, target) = (from.place().shown()?, to.place().shown()?);
-            let report = migrate(from.place(), to.place(), &clock, is_dry_run)?;
+            let report = migrate(from.place(), to.place(), &clock, is_dry_run, &tell)?;
             Ok(Json(to_json(&source, &target, &report)))
         };
         pending.settle(run().map_err(Arc::new));
