@@ -30,7 +30,8 @@ export function fail(message) {
  */
 export function run(program, args, options = {}) {
   const { status, signal, error } = spawnSync(program, args, { cwd: root, stdio: 'inherit', ...options })
-  if (/** @type {NodeJS.ErrnoException | undefined} */ (error)?.code === 'ENOENT') fail(`${program} was not found. ${HINTS[program] ?? ''}`.trim())
+  if (/** @type {NodeJS.ErrnoException | undefined} */ (error)?.code === 'ENOENT')
+    fail(`${program} was not found. ${HINTS[program] ?? ''}`.trim())
   if (error) throw error
   if (status !== 0) {
     console.error(`${program} ${args.join(' ')} ${signal ? `was ended by ${signal}` : `failed with ${status}`}`)
