@@ -107,8 +107,8 @@ trait Side {
 
 /// Copies what the source has and the target has not, and looks whether both have the same then.
 ///
-/// A dry run only says what would be copied. `tell` hears how far it is, after each few lines. Fails with [`Error::NotMigrated`] if the target has anything that the source
-/// has not, before anything is written.
+/// A dry run only says what would be copied. `tell` hears how far it is, after each few lines. Fails with
+/// [`Error::NotMigrated`] if the target has anything that the source has not, before anything is written.
 pub fn migrate(
     source: Place<'_>,
     target: Place<'_>,

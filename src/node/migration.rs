@@ -40,7 +40,8 @@ impl Side {
     }
 }
 
-/// Copies what the first place has and the second has not; see the core. `tell` hears how far it is. Rejects with a `DriftlockError`.
+/// Copies what the first place has and the second has not; see the core. `tell` hears how far it is. Rejects with a
+/// `DriftlockError`.
 #[napi(js_name = "__migrate", skip_typescript, catch_unwind)]
 pub fn migrate_state<'env>(
     env: &'env Env,

@@ -3,6 +3,11 @@
 use super::super::{Address, Pool};
 use super::*;
 
+/// For the client `$client`, in the schema `@`.
+const ATTEST: &str =
+    "SELECT * FROM @.attest_1(ARRAY[gen_random_uuid()], false, '{1}', '{\\x01}', '{1}', '{t}', '{p}', '{h}', '{low}',
+       '{NULL}', '{NULL}', '{NULL}', '{NULL}', $client, false, NULL, NULL, NULL, NULL)";
+
 /// How often calls, made on a connection of their own, read whole tables.
 fn whole_reads(place: &Place<'_>, calls: &[&str]) -> i64 {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
@@ -36,8 +41,7 @@ fn plans_that_were_made_while_tables_were_empty_are_good_for_full_ones() {
         "SELECT * FROM @.claim_1('{1}', '{1}', '{\\x01}', '{t}', '{p}', ARRAY[gen_random_uuid()], 'b', 1000, false, NULL,
            NULL, 1000, gen_random_uuid(), NULL, '{}', 'p@h', 'b', $client)",
         "SELECT @.release_1(1, '\\x01', 'a', NULL, $client, gen_random_uuid(), false)",
-        "SELECT * FROM @.attest_1(ARRAY[gen_random_uuid()], false, '{1}', '{\\x01}', '{1}', '{t}', '{p}', '{h}', '{low}',
-           '{NULL}', '{NULL}', '{NULL}', '{NULL}', $client, false, NULL, NULL, NULL, NULL)",
+        ATTEST,
     ];
     let calls: Vec<String> = calls.iter().map(|call| call.replace("$client", client)).collect();
     for call in &calls {
@@ -78,10 +82,7 @@ fn adding_up_old_counts_is_not_compiled() {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     let mut session = Pool::new(Address::parse(&place.url()).unwrap()).connect(deadline).unwrap();
     session.batch(&format!("SET search_path = {schema}, pg_catalog"), deadline).unwrap();
-    let attest = format!(
-        "SELECT * FROM {schema}.attest_1(ARRAY[gen_random_uuid()], false, '{{1}}', '{{\\x01}}', '{{1}}', '{{t}}', '{{p}}',
-           '{{h}}', '{{low}}', '{{NULL}}', '{{NULL}}', '{{NULL}}', '{{NULL}}', gen_random_uuid(), false, NULL, NULL, NULL, NULL)"
-    );
+    let attest = ATTEST.replace('@', &schema).replace("$client", "gen_random_uuid()");
     session.query(&attest, &[], deadline).unwrap();
     let pid: i32 = session.query("SELECT pg_backend_pid()", &[], deadline).unwrap()[0].get(0);
     let libraries = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
