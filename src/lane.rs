@@ -1,5 +1,6 @@
 //! A queue that runs jobs off the caller's thread, in the order in which they came.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,14 +22,41 @@ pub struct Lane<J> {
 
 struct Queue<J> {
     waiting: VecDeque<J>,
-    busy: bool,
+    /// Whether a thread works for this lane, which then looks for more.
+    has_worker: bool,
+    /// Whether a batch has begun and is not done.
+    is_running: bool,
+}
+
+type Telling = Box<dyn FnOnce()>;
+
+thread_local! {
+    /// What is to be told once the present batch is done; `None` on a thread that runs none.
+    static AFTERWARDS: RefCell<Option<Vec<Telling>>> = const { RefCell::new(None) };
+}
+
+/// Runs `tell` once the batch that this thread runs is done, or at once if it runs none.
+///
+/// An answer may have its caller come back before the thread that gave it gets on. That caller must not find its own
+/// job still in the way: it would come by the lane again, and so would the one after it.
+pub fn afterwards(tell: impl FnOnce() + 'static) {
+    let at_once = AFTERWARDS.with_borrow_mut(|afterwards| match afterwards {
+        Some(afterwards) => {
+            afterwards.push(Box::new(tell));
+            None
+        }
+        None => Some(tell),
+    });
+    if let Some(tell) = at_once {
+        tell();
+    }
 }
 
 impl<J: Send + 'static> Lane<J> {
     /// A lane whose batches, of up to `largest_batch` jobs, are run by `run`. If that panics, the batch is dropped.
     pub fn new(largest_batch: usize, run: impl Fn(Vec<J>) + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
-            queue: Mutex::new(Queue { waiting: VecDeque::new(), busy: false }),
+            queue: Mutex::new(Queue { waiting: VecDeque::new(), has_worker: false, is_running: false }),
             largest_batch,
             run: Box::new(run),
         })
@@ -36,15 +64,15 @@ impl<J: Send + 'static> Lane<J> {
 
     /// Whether nothing waits and nothing runs: only then may work be done outside of the lane without overtaking.
     pub fn is_idle(&self) -> bool {
-        !self.lock().busy
+        self.lock().is_idle()
     }
 
     /// Appends a job.
     pub fn push(self: &Arc<Self>, job: J) {
         let mut queue = self.lock();
         queue.waiting.push_back(job);
-        if !queue.busy {
-            queue.busy = true;
+        if !queue.has_worker {
+            queue.has_worker = true;
             let lane = Arc::clone(self);
             runtime().spawn_blocking(move || lane.work());
         }
@@ -57,7 +85,7 @@ impl<J: Send + 'static> Lane<J> {
         loop {
             let waiting = {
                 let queue = self.lock();
-                if !queue.busy {
+                if queue.is_idle() {
                     return;
                 }
                 queue.waiting.len()
@@ -73,23 +101,33 @@ impl<J: Send + 'static> Lane<J> {
     }
 
     fn work(&self) {
-        loop {
-            let batch: Vec<J> = {
-                let mut queue = self.lock();
-                if queue.waiting.is_empty() {
-                    queue.busy = false;
-                    return;
-                }
-                let size = queue.waiting.len().min(self.largest_batch);
-                queue.waiting.drain(..size).collect()
-            };
+        while let Some(batch) = self.next_batch() {
+            AFTERWARDS.set(Some(Vec::new()));
             // Whoever waits for a job is told when the job is dropped; the lane goes on.
             let _ = catch_unwind(AssertUnwindSafe(|| (self.run)(batch)));
+            self.lock().is_running = false;
+            for tell in AFTERWARDS.take().unwrap_or_default() {
+                let _ = catch_unwind(AssertUnwindSafe(tell));
+            }
         }
+    }
+
+    fn next_batch(&self) -> Option<Vec<J>> {
+        let mut queue = self.lock();
+        queue.is_running = !queue.waiting.is_empty();
+        queue.has_worker = queue.is_running;
+        let size = queue.waiting.len().min(self.largest_batch);
+        queue.is_running.then(|| queue.waiting.drain(..size).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<J>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<J> Queue<J> {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && !self.is_running
     }
 }
 
@@ -119,6 +157,31 @@ mod tests {
             lane.drain(Duration::from_secs(10));
             assert!(lane.is_idle());
         }
+    }
+
+    /// Asks for whether the lane is idle.
+    struct Question(Arc<Lane<Question>>, mpsc::Sender<bool>);
+
+    #[test]
+    fn whoever_is_told_afterwards_finds_the_lane_idle() {
+        let lane = Lane::new(1, |batch: Vec<Question>| {
+            for Question(lane, answer) in batch {
+                assert!(!lane.is_idle());
+                afterwards(move || answer.send(lane.is_idle()).unwrap());
+            }
+        });
+        for _ in 0..100 {
+            let (answer, is_idle) = mpsc::channel();
+            lane.push(Question(Arc::clone(&lane), answer));
+            assert!(is_idle.recv_timeout(Duration::from_secs(10)).unwrap());
+        }
+    }
+
+    #[test]
+    fn on_a_thread_of_no_lane_afterwards_is_at_once() {
+        let (done, order) = mpsc::channel();
+        afterwards(move || done.send("told").unwrap());
+        assert_eq!(order.try_recv(), Ok("told"));
     }
 
     #[test]
