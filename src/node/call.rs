@@ -103,7 +103,7 @@ pub(super) fn settled<T: ToNapiValue>(
     }
 }
 
-/// How often a call tries again at once. Whoever is in the way mostly needs microseconds, if it is let run.
+/// How often a call tries again at once for a journal. Whoever is in the way mostly needs microseconds, if it is let run.
 const RETRIES: usize = 3;
 
 /// Does the work in the call if nothing of the lane waits, the budget allows it and `now` doesn't have to wait.
@@ -119,7 +119,7 @@ pub(super) fn at_once<J: Send + 'static, T>(
         let mut result = now();
         for _ in 0..RETRIES {
             match result {
-                Err(error) if would_block(&error) => std::thread::yield_now(),
+                Err(Error::JournalLocked { .. }) => std::thread::yield_now(),
                 result => return result,
             }
             result = now();

@@ -12,6 +12,7 @@ use rusqlite::ffi::ErrorCode;
 use rusqlite::{Connection, OpenFlags};
 
 use super::checkpoint::{Due, LogGrowth, checkpoint, empty_log};
+use super::contention::Contention;
 use super::descriptors;
 use super::failure::Failure;
 use super::housekeeping::{self, Chore};
@@ -48,6 +49,7 @@ pub(crate) struct Database {
     in_use: AtomicBool,
     shared_memory: OnceLock<FileId>,
     log: LogGrowth,
+    contention: Contention,
     /// Whether a sync has failed and what the log then held has not been moved into the database yet.
     is_in_doubt: AtomicBool,
     attachment: OnceLock<Arc<dyn Any + Send + Sync>>,
@@ -87,6 +89,7 @@ impl Database {
             in_use: AtomicBool::new(true),
             shared_memory: OnceLock::new(),
             log,
+            contention: Contention::new(),
             is_in_doubt: AtomicBool::new(false),
             attachment: OnceLock::new(),
             myself: Weak::clone(myself),
@@ -104,6 +107,11 @@ impl Database {
     /// Whether anybody wants the database. Certain only while a connection of it is held.
     pub(crate) fn is_in_use(&self) -> bool {
         self.in_use.load(Ordering::Acquire)
+    }
+
+    /// When to leave the write lock to others.
+    pub(crate) fn contention(&self) -> &Contention {
+        &self.contention
     }
 
     /// The writing connection, if it is free or becomes so within microseconds.

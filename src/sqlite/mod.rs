@@ -7,11 +7,13 @@
 //!   none of the other copy's locks ([`descriptors`]);
 //! - [`database`] is that pair: one connection writes, the other reads and checkpoints;
 //! - [`start_lock`] lets processes prepare a database one after another;
+//! - [`contention`] tells when to leave the write lock to others;
 //! - [`checkpoint`] and [`housekeeping`] keep the log short without making callers wait.
 //!
 //! Nothing here knows what the tables are for.
 
 mod checkpoint;
+mod contention;
 mod database;
 mod descriptors;
 mod failure;

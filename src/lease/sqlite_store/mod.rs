@@ -9,6 +9,8 @@ mod events;
 mod protocol;
 mod queries;
 mod queue;
+#[cfg(test)]
+mod refusals;
 mod schema;
 mod statistics;
 mod sweep;
@@ -145,6 +147,11 @@ impl SqliteLeaseStore {
         if self.durability.would_block(wait.patience()) {
             return Err(Error::DatabaseLocked);
         }
+        if wait.patience() != Patience::Now
+            && let Some(rest) = self.current()?.0.contention().rest()
+        {
+            wait.sleep(rest);
+        }
         let mut backoff = None;
         loop {
             wait.check_open()?;
@@ -159,7 +166,15 @@ impl SqliteLeaseStore {
                 match database.noting_failed_sync(answer) {
                     Ok(answer) => {
                         database.after_commit(&writer);
+                        database.contention().passed(Instant::now());
                         return Ok(answer);
+                    }
+                    Err(Failure::Busy)
+                        if wait.patience() == Patience::Now && database.contention().refused() =>
+                    {
+                        drop(writer);
+                        std::thread::yield_now();
+                        continue;
                     }
                     Err(Failure::Busy) => {}
                     Err(failure) => return Err(failure.at(&self.path)),
