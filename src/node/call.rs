@@ -12,7 +12,7 @@ use super::deliveries::Deferred;
 use super::errors::{Family, to_js};
 use crate::budget;
 use crate::error::{Error, Result};
-use crate::lane::{self, Lane};
+use crate::lane::Lane;
 use crate::metrics::{self, Operation};
 
 /// A promise that has been given to JavaScript and not been kept yet.
@@ -48,12 +48,10 @@ impl<T: ToNapiValue + Send + 'static> Pending<T> {
         }
         let family = self.family;
         let delivery = Delivery(Some(Box::new(undelivered)));
-        lane::afterwards(move || {
-            deferred.settle(move |env| {
-                delivery.arrived();
-                budget::renew();
-                result.map_err(|error| to_js(env, family, &error))
-            });
+        deferred.settle(move |env| {
+            delivery.arrived();
+            budget::renew();
+            result.map_err(|error| to_js(env, family, &error))
         });
     }
 

@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use napi::bindgen_prelude::{JsValue, PromiseRaw, ToNapiValue};
 use napi::{Env, Error, JsError, Result, Status, sys};
 
+use crate::lane;
+
 /// How many answers are delivered before the event loop goes on.
 const AT_A_TIME: usize = 200;
 
@@ -232,10 +234,11 @@ impl Deferred {
     /// being called if JavaScript has ended.
     pub(super) fn settle<T: ToNapiValue>(self, answer: impl FnOnce(&Env) -> Result<T> + Send + 'static) {
         let deliveries = Arc::clone(&self.deliveries);
-        deliveries.push(Box::new(move |env| {
+        let delivery: Delivery = Box::new(move |env| {
             self.deliveries.promise_kept(env);
             self.settle_here(env, answer(env));
-        }));
+        });
+        lane::afterwards(move || deliveries.push(delivery));
     }
 
     fn settle_here<T: ToNapiValue>(self, env: &Env, answer: Result<T>) {
