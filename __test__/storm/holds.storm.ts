@@ -37,10 +37,11 @@ async function work({ driftlock, require, sleep }: PeerContext, { root, log, key
       counts.held++
       counts.waits.push((now() - asked) / 1e6)
       const note = (what: string): void => {
-        // Remaining first: what is certain is then not too long.
+        // The time first: what is certain is then not too long, wherever between the two the process is stopped.
+        const at = now()
         const remaining = lease.remainingMs()
         if (what === 'out' || (remaining > 0 && !lease.signal.aborted))
-          fs.writeSync(file, `${what}\t${key}\t${lease.leaseId}\t${lease.fence.token}\t${now()}\t${remaining}\n`)
+          fs.writeSync(file, `${what}\t${key}\t${lease.leaseId}\t${lease.fence.token}\t${at}\t${remaining}\n`)
       }
       note('in')
       for (let i = Math.random() * 6; i > 0; i--) {
@@ -92,6 +93,8 @@ function check(logs: { path: string; died?: number }[]): string[] {
         const [leaseId, token, at, remaining] = [rest[0]!, Number(rest[1]), Number(rest[2]), Number(rest[3])]
         const ofKey = intervals.get(key) ?? new Map<string, Interval>()
         intervals.set(key, ofKey)
+        // Stopped before it was in, until it had lost the lease: it held nothing for certain.
+        if (what === 'out' && !ofKey.has(leaseId)) continue
         const known = ofKey.get(leaseId) ?? { leaseId, token, from: at, end: at }
         ofKey.set(leaseId, known)
         // A millisecond less, by which times are rounded. A dead process holds nothing.
