@@ -351,9 +351,10 @@ describe('PhaseLedger', () => {
 
   test.each(noStrings)('getTaskHistory and getCurrentPhase answer with a Promise for %s', async (_, value) => {
     const ledger: Any = new PhaseLedger(makeWorkspace())
-    for (const call of [ledger.getTaskHistory(value), ledger.getCurrentPhase(value)]) {
-      expect(call).toBeInstanceOf(Promise)
-      const outcome = await call.catch((error: Error) => error)
+    for (const method of ['getTaskHistory', 'getCurrentPhase']) {
+      const answer = ledger[method](value)
+      expect(answer).toBeInstanceOf(Promise)
+      const outcome = await answer.catch((error: Error) => error)
       expect(outcome === null || Array.isArray(outcome) || outcome instanceof LedgerError).toBe(true)
     }
   })

@@ -105,11 +105,11 @@ test('a fence of the same server is refused in the transaction of the write; one
     if (store === 'sqlite')
       await openLeases(root, { store }).forceRelease('TASK-1', 'IMPLEMENT', { by: 'op', reason: 'test' })
     else await takeOver(root)
-    for (const writing of [
-      ledger.appendTransition('TASK-1', null, 'IMPLEMENT', [], true, { fence }),
-      prompts.attest(makeSpec(), { fence }),
+    for (const write of [
+      () => ledger.appendTransition('TASK-1', null, 'IMPLEMENT', [], true, { fence }),
+      () => prompts.attest(makeSpec(), { fence }),
     ]) {
-      expect(await failure(writing)).toMatchObject({ code: 'FENCED' })
+      expect(await failure(write())).toMatchObject({ code: 'FENCED' })
     }
   }
   expect((await ledger.getStats()).totalEntries).toBe(2)
