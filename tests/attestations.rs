@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use driftlock::attestation::store::Prepared;
 use driftlock::attestation::{Attestation, AttestationStore, BaselineUpdate, FileAttestations, PromptSpec};
@@ -62,7 +63,11 @@ fn prompt(task: &str, context: &str) -> Prepared {
 }
 
 fn attest(store: &FileAttestations, task: &str, context: &str) -> Attestation {
-    store.attest(&[&prompt(task, context)], Durability::Process, Patience::Now).unwrap().pop().unwrap()
+    store.attest(&[&prompt(task, context)], Durability::Process, patient()).unwrap().pop().unwrap()
+}
+
+fn patient() -> Patience {
+    Patience::lasting(Duration::from_secs(10))
 }
 
 fn replace_in(path: &Path, from: &str, to: &str) {
@@ -209,4 +214,53 @@ fn initializing_makes_what_is_absent_and_keeps_what_is_there() {
     attest(&store, "a", "1");
     workspace.store().initialize(Durability::Process, Patience::Now).unwrap();
     assert_eq!(workspace.baselines().as_object().unwrap().len(), 1);
+}
+
+#[test]
+fn who_cannot_wait_writes_no_large_file_anew() {
+    let workspace = Workspace::new();
+    let store = workspace.store();
+    let prompts: Vec<Prepared> = (0..1000).map(|task| prompt(&task.to_string(), "1")).collect();
+    let prompts: Vec<&Prepared> = prompts.iter().collect();
+    store.attest(&prompts, Durability::Process, patient()).unwrap();
+    let (baselines, log) =
+        (workspace.read("prompt_baselines.json"), workspace.read("prompt_attestations.jsonl"));
+    assert!(baselines.len() > 128 << 10);
+
+    let (task, phase, hash) = ("1".into(), "VERIFY".into(), "f".into());
+    let reset = |patience| {
+        store.reset(&task, &phase, &hash, BaselineUpdate::default(), Durability::Process, patience)
+    };
+    assert_eq!(reset(Patience::Now).unwrap_err().code(), "JOURNAL_LOCKED");
+    assert!(!workspace.file("prompt_baseline_updates.jsonl").exists());
+    assert_eq!(workspace.read("prompt_baselines.json"), baselines);
+
+    let mut refusals = 0;
+    for task in 0..2000 {
+        let prompt = prompt(&format!("new {task}"), "1");
+        let attest = |patience| store.attest(&[&prompt], Durability::Process, patience);
+        if let Err(error) = attest(Patience::Now) {
+            assert_eq!(error.code(), "JOURNAL_LOCKED");
+            attest(patient()).unwrap();
+            refusals += 1;
+        }
+    }
+    assert!((1..20).contains(&refusals), "{refusals}");
+    assert_eq!(workspace.baselines().as_object().unwrap().len(), 3000);
+    assert_eq!(workspace.read("prompt_attestations.jsonl").lines().count(), log.lines().count() + 2000);
+
+    reset(patient()).unwrap();
+    assert_eq!(workspace.baselines()["1:VERIFY"]["hash"], "f");
+}
+
+#[test]
+fn who_cannot_wait_mends_nothing() {
+    let workspace = Workspace::new();
+    let store = workspace.store();
+    attest(&store, "a", "1");
+    workspace.write("prompt_baselines.json", "{");
+    let refused = store.attest(&[&prompt("a", "2")], Durability::Process, Patience::Now).unwrap_err();
+    assert_eq!(refused.code(), "JOURNAL_LOCKED");
+    assert_eq!(workspace.read("prompt_baselines.json"), "{");
+    assert!(attest(&store, "a", "2").drift.is_drift());
 }

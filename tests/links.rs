@@ -6,6 +6,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use driftlock::attestation::store::Prepared;
 use driftlock::attestation::{AttestationStore, BaselineUpdate, FileAttestations, PromptSpec};
@@ -150,8 +151,9 @@ fn what_is_put_aside_is_for_the_same_readers() {
             std::fs::write(workspace.path(name), torn).unwrap();
             std::fs::set_permissions(workspace.path(name), PermissionsExt::from_mode(private)).unwrap();
         }
-        workspace.ledger().append(&[&Transition::default()], Durability::Process, Patience::Now).unwrap();
-        workspace.attestations().attest(&[&prompt()], Durability::Process, Patience::Now).unwrap();
+        let patience = Patience::lasting(Duration::from_secs(10));
+        workspace.ledger().append(&[&Transition::default()], Durability::Process, patience).unwrap();
+        workspace.attestations().attest(&[&prompt()], Durability::Process, patience).unwrap();
         let mut aside = 0;
         for entry in std::fs::read_dir(workspace.path("")).unwrap() {
             let path = entry.unwrap().path();

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use driftlock::attestation::baseline::{Baseline, key};
@@ -150,7 +151,8 @@ fn mend(content: &[u8], saved: &salvage::Baselines) {
     let store = FileAttestations::new(folder.path(), Arc::new(ManualClock::new(0)));
     let prompt =
         Prepared::new(PromptSpec { task_id: "T".into(), phase: "PLAN".into(), ..PromptSpec::default() });
-    let answer = store.attest(&[&prompt], Durability::Process, Patience::Now).expect("answered").remove(0);
+    let patience = Patience::lasting(Duration::from_secs(10));
+    let answer = store.attest(&[&prompt], Durability::Process, patience).expect("answered").remove(0);
     if was_whole {
         return;
     }

@@ -14,21 +14,24 @@
 //! All methods need the lock of the workspace's attestations to be held, except where they say otherwise.
 
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use hashbrown::HashTable;
-
+use self::entry_index::EntryIndex;
 use super::baseline::Baseline;
 use super::watermark::Watermark;
 use crate::durability::{Durability, DurableFile, Sync};
-use crate::error::{IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::files::{self, Stamp, open_with_folders, read_exact_at, write_all_at};
-use crate::json::{self, Damage};
+use crate::journal::tail::READ_AT_ONCE;
+use crate::json;
+use crate::patience::Patience;
 use crate::text::Text;
+
+mod entry_index;
 
 /// The least padding in bytes that a file with entries gets when it is written anew.
 const LEAST_PADDING: usize = 16 << 10;
@@ -78,8 +81,9 @@ impl BaselineFile {
         &self.path
     }
 
-    /// Takes in what others have done to the file since the last call.
-    pub fn refresh(&mut self, lock_file: &File) -> Result<State> {
+    /// Takes in what others have done to the file since the last call. A caller who can't wait gets
+    /// [`Error::JournalLocked`] if there is much to read.
+    pub fn refresh(&mut self, lock_file: &File, patience: Patience) -> Result<State> {
         let Some(stamp) = self.stamp()? else {
             self.loaded = None;
             return Ok(State::Missing);
@@ -87,23 +91,20 @@ impl BaselineFile {
         if self.loaded.as_ref().is_some_and(|loaded| loaded.stamp == stamp) {
             return Ok(State::Whole);
         }
+        let is_much = |bytes: u64| patience == Patience::Now && bytes > READ_AT_ONCE;
+        let would_block = || Error::JournalLocked { path: self.path.clone(), waited: Duration::ZERO };
         let mark = Watermark::read(lock_file).filter(|mark| mark.stamp == stamp);
         if let (Some(loaded), Some(mark)) = (&mut self.loaded, mark)
-            && loaded.follow(&self.path, &mark).context("read", &self.path)?
+            && loaded.is_followed_by(&mark)
         {
-            return Ok(State::Whole);
+            if is_much(mark.entries_end - loaded.entries_end) {
+                return Err(would_block());
+            }
+            if loaded.follow(&self.path, &mark).context("read", &self.path)? {
+                return Ok(State::Whole);
+            }
         }
-        self.load(mark.map(|mark| mark.epoch))
-    }
-
-    /// How many bytes [`BaselineFile::refresh`] may have to read. The lock need not be held.
-    pub fn unread(&self) -> Result<u64> {
-        Ok(match (self.stamp()?, &self.loaded) {
-            (Some(now), Some(loaded)) if now == loaded.stamp => 0,
-            (Some(now), Some(loaded)) if now.size >= loaded.stamp.size => now.size - loaded.stamp.size,
-            (Some(now), _) => now.size,
-            (None, _) => 0,
-        })
+        if is_much(stamp.size) { Err(would_block()) } else { self.load(mark.map(|mark| mark.epoch)) }
     }
 
     /// The baseline with this key, as it is in the file.
@@ -136,29 +137,13 @@ impl BaselineFile {
             let baselines = baselines.iter().map(|(key, baseline)| (key, baseline));
             return self.write_all(lock_file, baselines, durability);
         };
-        // A later entry with the same key is the one that counts, for `JSON.parse` too, but leaves litter behind.
-        // And what a failed sync has left on the disk nobody knows: a new file takes its place.
-        if loaded.file.is_in_doubt() || baselines.iter().any(|(key, _)| loaded.entries.might_contain(key)) {
+        if loaded.must_be_replaced_for(baselines) {
             return self.replace(lock_file, baselines, durability);
         }
-        let mut text = Vec::with_capacity(256 * baselines.len());
-        let mut starts = Vec::with_capacity(baselines.len());
-        for (position, (key, baseline)) in baselines.iter().enumerate() {
-            text.extend_from_slice(if position > 0 || !loaded.entries.is_empty() { b",\n" } else { b"\n" });
-            starts.push(text.len());
-            baseline.write_entry(key, &mut text);
-        }
+        let (mut text, starts) = loaded.further_entries(baselines);
         let start = loaded.entries_end;
         let end = start + text.len() as u64;
-        if end > loaded.closing_brace {
-            let mut content = vec![0; usize::try_from(start).unwrap_or(usize::MAX)];
-            read_exact_at(&loaded.file, &mut content, 0).context("read", &self.path)?;
-            content.extend_from_slice(&text);
-            let (file, stamp, closing_brace) = replace_file(&self.path, content, durability)?;
-            loaded.file = DurableFile::new(file, 0);
-            loaded.stamp = stamp;
-            loaded.closing_brace = closing_brace;
-        } else {
+        if loaded.has_room_for(&text) {
             let written = write_all_at(&loaded.file, &text, start)
                 .and_then(|()| Stamp::of_file(&loaded.file))
                 .context("write into", &self.path);
@@ -173,6 +158,14 @@ impl BaselineFile {
                     return Err(error);
                 }
             }
+        } else {
+            let mut content = vec![0; usize::try_from(start).unwrap_or(usize::MAX)];
+            read_exact_at(&loaded.file, &mut content, 0).context("read", &self.path)?;
+            content.extend_from_slice(&text);
+            let (file, stamp, closing_brace) = replace_file(&self.path, content, durability)?;
+            loaded.file = DurableFile::new(file, 0);
+            loaded.stamp = stamp;
+            loaded.closing_brace = closing_brace;
         }
         loaded.entries_end = end;
         for ((key, _), entry_start) in baselines.iter().zip(starts) {
@@ -180,6 +173,21 @@ impl BaselineFile {
         }
         loaded.mark().write(lock_file);
         Ok(())
+    }
+
+    /// Whether to add these baselines is to write more anew than a caller who can't wait may write.
+    #[must_use]
+    pub fn is_much_to_write_for(&self, added: &[(Text, Baseline)]) -> bool {
+        self.is_much_to_replace()
+            && self.loaded.as_ref().is_some_and(|loaded| {
+                loaded.must_be_replaced_for(added) || !loaded.has_room_for(&loaded.further_entries(added).0)
+            })
+    }
+
+    /// Whether to write the file anew is more than a caller who can't wait may write.
+    #[must_use]
+    pub fn is_much_to_replace(&self) -> bool {
+        self.loaded.as_ref().is_some_and(|loaded| loaded.stamp.size > READ_AT_ONCE)
     }
 
     /// Sets baselines whether or not there are some with the same keys.
@@ -288,11 +296,13 @@ impl BaselineFile {
 }
 
 impl Loaded {
-    /// Takes in entries that were added under the lock; false if more than that has happened.
+    /// Whether the file of the mark is this one with entries added under the lock.
+    fn is_followed_by(&self, mark: &Watermark) -> bool {
+        mark.epoch == self.epoch && mark.entries_end >= self.entries_end
+    }
+
+    /// Takes in the entries that were added; false if they can't be read as such.
     fn follow(&mut self, path: &Path, mark: &Watermark) -> io::Result<bool> {
-        if mark.epoch != self.epoch || mark.entries_end < self.entries_end {
-            return Ok(false);
-        }
         if mark.stamp.id != self.stamp.id {
             self.file = DurableFile::new(open(path)?, 0);
         }
@@ -307,6 +317,28 @@ impl Loaded {
         self.entries_end = mark.entries_end;
         self.closing_brace = mark.closing_brace;
         Ok(true)
+    }
+
+    /// Whether the file can't just be added to. A later entry with the same key is the one that counts, for `JSON.parse`
+    /// too, but leaves litter behind. And what a failed sync has left on the disk nobody knows.
+    fn must_be_replaced_for(&self, added: &[(Text, Baseline)]) -> bool {
+        self.file.is_in_doubt() || added.iter().any(|(key, _)| self.entries.might_contain(key))
+    }
+
+    /// The text of entries that follow those of the file, and where in it each starts.
+    fn further_entries(&self, added: &[(Text, Baseline)]) -> (Vec<u8>, Vec<usize>) {
+        let mut text = Vec::with_capacity(256 * added.len());
+        let mut starts = Vec::with_capacity(added.len());
+        for (position, (key, baseline)) in added.iter().enumerate() {
+            text.extend_from_slice(if position > 0 || !self.entries.is_empty() { b",\n" } else { b"\n" });
+            starts.push(text.len());
+            baseline.write_entry(key, &mut text);
+        }
+        (text, starts)
+    }
+
+    fn has_room_for(&self, text: &[u8]) -> bool {
+        self.entries_end + text.len() as u64 <= self.closing_brace
     }
 
     /// The value with this key, empty if there is none; `None` if the file is no longer what it was.
@@ -350,54 +382,6 @@ impl Loaded {
             entries_end: self.entries_end,
             closing_brace: self.closing_brace,
         }
-    }
-}
-
-/// Where each entry starts: 16 bytes an entry, and no text.
-#[derive(Debug, Default)]
-struct EntryIndex {
-    places: HashTable<(u64, u64)>,
-    hasher: RandomState,
-}
-
-impl EntryIndex {
-    fn add(&mut self, key: &[u8], start: u64) {
-        let hash = self.hasher.hash_one(key);
-        self.places.insert_unique(hash, (hash, start), |place| place.0);
-    }
-
-    /// Adds the entries that `scan` finds in `bytes`, which are at `offset` in the file.
-    fn add_all<T>(
-        &mut self,
-        bytes: &[u8],
-        offset: u64,
-        scan: impl FnOnce(&[u8], &mut dyn FnMut(json::Entry)) -> std::result::Result<T, Damage>,
-    ) -> std::result::Result<T, Damage> {
-        let mut undecodable =
-            std::str::from_utf8(bytes).err().map(|error| Damage { at: error.valid_up_to() });
-        let extent = scan(bytes, &mut |entry| match json::string(&bytes[entry.key.clone()]) {
-            Some(key) => self.add(&key, offset + entry.key.start as u64),
-            None => undecodable = undecodable.or(Some(Damage { at: entry.key.start })),
-        })?;
-        undecodable.map_or(Ok(extent), Err)
-    }
-
-    /// The places at which an entry with this key may start, in the order of the file.
-    fn places(&self, key: &Text) -> impl Iterator<Item = u64> {
-        let hash = self.hasher.hash_one(key.as_wtf8());
-        let mut places: Vec<u64> =
-            self.places.iter_hash(hash).filter(|place| place.0 == hash).map(|place| place.1).collect();
-        places.sort_unstable();
-        places.into_iter()
-    }
-
-    fn might_contain(&self, key: &Text) -> bool {
-        let hash = self.hasher.hash_one(key.as_wtf8());
-        self.places.find(hash, |place| place.0 == hash).is_some()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.places.is_empty()
     }
 }
 

@@ -16,7 +16,6 @@ use crate::clock::{Clock, iso_timestamp};
 use crate::durability::{Durability, Sync};
 use crate::error::{Error, Result};
 use crate::gate::Guard;
-use crate::journal::tail::READ_AT_ONCE;
 use crate::journal::{Journal, JournalLock, PROCESS_FOLDER, Tail};
 use crate::location::Location;
 use crate::patience::Patience;
@@ -86,7 +85,7 @@ impl AttestationStore for FileAttestations {
         let Files { lock, updates, baselines, .. } = &mut *files;
         let guard = lock.acquire(patience)?;
         updates.create()?;
-        if matches!(baselines.refresh(guard.file())?, State::Missing) {
+        if matches!(baselines.refresh(guard.file(), patience)?, State::Missing) {
             baselines.write_all(guard.file(), std::iter::empty(), durability)?;
         }
         let syncs = match durability {
@@ -114,18 +113,17 @@ impl AttestationStore for FileAttestations {
         }
         let mut files = self.files_for(durability, patience)?;
         let Files { lock, log, updates, baselines, .. } = &mut *files;
-        if patience == Patience::Now && baselines.unread().is_ok_and(|bytes| bytes > READ_AT_ONCE) {
-            return Err(Error::JournalLocked { path: baselines.path().to_owned(), waited: Duration::ZERO });
-        }
         let guard = lock.acquire(patience)?;
         let mut problem: Option<Arc<Error>> = None;
-        let readable = match refresh(baselines, guard.file(), log.path(), updates.path(), durability) {
-            Ok(()) => true,
-            Err(error) => {
-                problem = Some(Arc::new(error));
-                false
-            }
-        };
+        let readable =
+            match refresh(baselines, guard.file(), log.path(), updates.path(), durability, patience) {
+                Ok(()) => true,
+                Err(error @ Error::JournalLocked { .. }) => return Err(error),
+                Err(error) => {
+                    problem = Some(Arc::new(error));
+                    false
+                }
+            };
         let now = iso_timestamp(self.clock.wall_ms());
         let mut lines = Vec::with_capacity(512 * prompts.len());
         let mut new: Vec<(Text, Baseline)> = Vec::new();
@@ -156,6 +154,9 @@ impl AttestationStore for FileAttestations {
                 drift,
                 error: None,
             });
+        }
+        if patience == Patience::Now && !new.is_empty() && baselines.is_much_to_write_for(&new) {
+            return Err(self.would_block());
         }
         gate(&mut || {
             // The log comes first: after a crash in between, it tells what the baselines file lacks.
@@ -199,7 +200,10 @@ impl AttestationStore for FileAttestations {
         let mut files = self.files_for(durability, patience)?;
         let Files { lock, log, updates, baselines, .. } = &mut *files;
         let guard = lock.acquire(patience)?;
-        refresh(baselines, guard.file(), log.path(), updates.path(), durability)?;
+        refresh(baselines, guard.file(), log.path(), updates.path(), durability, patience)?;
+        if patience == Patience::Now && baselines.is_much_to_replace() {
+            return Err(self.would_block());
+        }
         let key = baseline::key(task, phase);
         let version = baselines.get(&key)?.map_or(1, |old| old.version.saturating_add(1));
         let now = || iso_timestamp(self.clock.wall_ms()).into();
@@ -263,8 +267,13 @@ fn refresh(
     log: &Path,
     updates: &Path,
     durability: Durability,
+    patience: Patience,
 ) -> Result<()> {
-    let State::Damaged(content) = baselines.refresh(lock_file)? else { return Ok(()) };
+    let State::Damaged(content) = baselines.refresh(lock_file, patience)? else { return Ok(()) };
+    // The logs may be long.
+    if patience == Patience::Now {
+        return Err(Error::JournalLocked { path: baselines.path().to_owned(), waited: Duration::ZERO });
+    }
     let mut saved = salvage::whole_entries(&content);
     let whole = saved.len();
     for (key, baseline) in salvage::from_logs(log, updates) {

@@ -98,9 +98,10 @@ impl Side for Files {
         }
         let mut lock = JournalLock::new(self.file(ATTESTATIONS_LOCK));
         let mut file = BaselineFile::new(self.baselines_path());
-        let guard = lock.acquire(Patience::lasting(PATIENCE))?;
+        let patience = Patience::lasting(PATIENCE);
+        let guard = lock.acquire(patience)?;
         let mut all = self.baselines()?;
-        if let State::Damaged(_) = file.refresh(guard.file())? {
+        if let State::Damaged(_) = file.refresh(guard.file(), patience)? {
             return self.baselines().map(drop);
         }
         all.extend(baselines.iter().map(|(key, baseline)| (key.clone(), baseline.clone())));

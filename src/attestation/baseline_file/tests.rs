@@ -25,14 +25,18 @@ impl Fixture {
     }
 
     fn get(&self, file: &mut BaselineFile, key: &str) -> Option<String> {
-        file.refresh(&self.lock_file).unwrap();
+        file.refresh(&self.lock_file, patient()).unwrap();
         file.get(&key.into()).unwrap().map(|baseline| baseline.hash.to_string())
     }
 
     fn add(&self, file: &mut BaselineFile, key: &str, hash: &str) {
-        file.refresh(&self.lock_file).unwrap();
+        file.refresh(&self.lock_file, patient()).unwrap();
         file.add(&self.lock_file, &[(key.into(), baseline(hash))], Durability::Process).unwrap();
     }
+}
+
+fn patient() -> Patience {
+    Patience::lasting(Duration::from_secs(10))
 }
 
 fn baseline(hash: &str) -> Baseline {
@@ -44,7 +48,7 @@ fn large(fixture: &Fixture) -> BaselineFile {
     let baselines: Vec<(Text, Baseline)> = (0..5000)
         .map(|number| (format!("T{number}:PLAN").into(), baseline(&format!("{number:064}"))))
         .collect();
-    file.refresh(&fixture.lock_file).unwrap();
+    file.refresh(&fixture.lock_file, patient()).unwrap();
     file.add(&fixture.lock_file, &baselines, Durability::Process).unwrap();
     file
 }
@@ -53,7 +57,7 @@ fn large(fixture: &Fixture) -> BaselineFile {
 fn the_file_is_made_and_added_to() {
     let fixture = Fixture::new();
     let mut file = fixture.open();
-    assert!(matches!(file.refresh(&fixture.lock_file).unwrap(), State::Missing));
+    assert!(matches!(file.refresh(&fixture.lock_file, patient()).unwrap(), State::Missing));
     fixture.add(&mut file, "a:PLAN", "1");
     fixture.add(&mut file, "b:PLAN", "2");
     assert_eq!(fixture.content()["b:PLAN"]["hash"], "2");
@@ -168,7 +172,7 @@ fn long_and_odd_entries_are_read_back() {
     let mut file = fixture.open();
     let key = Text::from_utf16(&[0xD83D, u16::from(b':'), u16::from(b'P')]);
     let long = "x".repeat(100_000);
-    file.refresh(&fixture.lock_file).unwrap();
+    file.refresh(&fixture.lock_file, patient()).unwrap();
     file.add(&fixture.lock_file, &[(key.clone(), baseline(&long))], Durability::Process).unwrap();
     fixture.add(&mut file, &format!("{long}:PLAN"), "1");
     assert_eq!(file.get(&key).unwrap().unwrap().hash.to_string(), long);
@@ -180,7 +184,27 @@ fn damage_is_told() {
     let fixture = Fixture::new();
     for content in ["", "{\"a:PLAN\":{\"hash\":\"1\"", "[]", "{\"a\":\"\u{0}\"}"] {
         std::fs::write(fixture.path(), content).unwrap();
-        let state = fixture.open().refresh(&fixture.lock_file).unwrap();
+        let state = fixture.open().refresh(&fixture.lock_file, patient()).unwrap();
         assert!(matches!(state, State::Damaged(_)), "{content}");
     }
+}
+
+#[test]
+fn who_cannot_wait_reads_little() {
+    let fixture = Fixture::new();
+    let mut writer = large(&fixture);
+    let mut reader = fixture.open();
+    let refused = reader.refresh(&fixture.lock_file, Patience::Now).unwrap_err();
+    assert_eq!(refused.code(), "JOURNAL_LOCKED");
+    reader.refresh(&fixture.lock_file, patient()).unwrap();
+    // A few entries more are little, also where the file had to be replaced for them.
+    for number in 0..2000 {
+        fixture.add(&mut writer, &format!("N{number}:PLAN"), "1");
+        reader.refresh(&fixture.lock_file, Patience::Now).unwrap();
+    }
+    assert_eq!(reader.get(&"N1999:PLAN".into()).unwrap().unwrap().hash.to_string(), "1");
+    let changed = [("N0:PLAN".into(), baseline("2"))];
+    writer.replace(&fixture.lock_file, &changed, Durability::Process).unwrap();
+    assert_eq!(reader.refresh(&fixture.lock_file, Patience::Now).unwrap_err().code(), "JOURNAL_LOCKED");
+    assert_eq!(fixture.get(&mut reader, "N0:PLAN").as_deref(), Some("2"));
 }
