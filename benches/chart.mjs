@@ -29,7 +29,7 @@ export function drawChart({ growth }) {
       lineStyle: { type: candidate === 'driftlock' ? /** @type {const} */ ('solid') : /** @type {const} */ ('dashed') },
       data: growth
         .filter((one) => one.name === name && one.candidates[candidate])
-        .map((one) => [Math.max(1, one.size), one.candidates[candidate]?.quietest.p50]),
+        .map((one) => [Math.max(1, one.size), one.candidates[candidate]?.compared.p50]),
     })),
   )
   const chart = init(null, null, { renderer: 'svg', ssr: true, width: 900, height: 480 })

@@ -127,7 +127,7 @@ function faster(operation, level, { size, against = 'reference', percentile = 'p
     ...atLeast(`${operation}${where}${what}: against ${against}`, level, '×'),
     value(results) {
       const found = results.latency(operation, size)
-      return ratio(found?.[against]?.quietest[percentile], found?.driftlock?.quietest[percentile])
+      return ratio(found?.[against]?.compared[percentile], found?.driftlock?.compared[percentile])
     },
   }
 }
@@ -142,7 +142,7 @@ function faster(operation, level, { size, against = 'reference', percentile = 'p
 function floorOf(operation, floor, percentile = 'p50') {
   return (results) => {
     const found = results.latency(operation)
-    return ratio(found?.[floor]?.quietest[percentile], found?.driftlock?.quietest[percentile])
+    return ratio(found?.[floor]?.compared[percentile], found?.driftlock?.compared[percentile])
   }
 }
 
@@ -159,7 +159,7 @@ function growth(operation, size, smaller, level) {
   return {
     ...atMost(`${operation} among ${among}: against itself among ${than}`, level, '×'),
     value(results) {
-      const [one, other] = [size, smaller].map((number) => results.latency(operation, number)?.driftlock?.quietest.p50)
+      const [one, other] = [size, smaller].map((number) => results.latency(operation, number)?.driftlock?.compared.p50)
       return ratio(one, other)
     },
   }

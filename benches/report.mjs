@@ -23,7 +23,7 @@ export function printReport({ operations, growth, figures, failures }, levels) {
     console.log(operationTable(operations))
     console.log(
       `pass: p50 < ${TARGETS.p50} ms, p95 < ${TARGETS.p95} ms, p99 < ${TARGETS.p99} ms; ratio: how many times faster ` +
-        'driftlock is, by the median of the quietest round of each\n',
+        'driftlock is, by the middle one of the medians of ten rounds of each\n',
     )
   }
   if (growth.length > 0) {
@@ -49,7 +49,7 @@ function operationTable(operations) {
         candidate,
         count(summary.count),
         ...[p50, p95, p99, p999, max, mean, deviation].map(formatDuration),
-        isOwn || !own ? '' : `${digits(summary.quietest.p50 / own.quietest.p50)} ×`,
+        isOwn || !own ? '' : `${digits(summary.compared.p50 / own.compared.p50)} ×`,
         isOwn ? (meetsTargets(summary) ? 'yes' : 'NO') : '',
       ])
     }
@@ -71,8 +71,8 @@ function growthTable(growth) {
     for (const candidate of ['driftlock', 'reference']) {
       const cells = sizes.map((size) => {
         const found = growth.find((one) => one.name === name && one.size === size)?.candidates
-        const own = found?.driftlock?.quietest.p50
-        const its = found?.[candidate]?.quietest.p50
+        const own = found?.driftlock?.compared.p50
+        const its = found?.[candidate]?.compared.p50
         if (its === undefined || own === undefined) return '–'
         return candidate === 'driftlock' ? formatDuration(its) : `${formatDuration(its)} (${digits(its / own)} ×)`
       })

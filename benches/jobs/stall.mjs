@@ -52,6 +52,12 @@ const CASES = {
     }
     return true
   },
+  async 'a reset among 100,000 baselines'({ prompts }) {
+    const { taskId, phase } = promptOf(1)
+    const hash = 'f'.repeat(64)
+    await prompts.resetBaseline(taskId, phase, hash)
+    return (await prompts.attest(promptOf(1))).baselineHash === hash
+  },
 }
 
 /** @param {Argument} argument */

@@ -3,7 +3,7 @@
 // measured beside it.
 
 import { runJob } from '../processes.mjs'
-import { makeFolder, remove } from '../workspaces.mjs'
+import { copyWorkspace, makeFolder, prepareWorkspace, remove } from '../workspaces.mjs'
 
 export const STALL_CASES = [
   'a held database',
@@ -11,21 +11,27 @@ export const STALL_CASES = [
   '1,000 attestations pending',
   '1,000 ledger appends pending',
   'checkpoints',
+  'a reset among 100,000 baselines',
 ]
+
+/** The reference resets no baselines. */
+const ONLY_OURS = ['nothing', 'a reset among 100,000 baselines']
 
 /** @type {import('./suite.mjs').Step[]} */
 export const stalls = ['nothing', ...STALL_CASES].map((what) => ({
   name: `stall: ${what}`,
   async run({ results, quick, advance }) {
-    for (const candidate of what === 'nothing' ? ['driftlock'] : ['driftlock', 'reference']) {
+    const original = what.endsWith('baselines') ? prepareWorkspace(100_000) : undefined
+    for (const candidate of ONLY_OURS.includes(what) ? ['driftlock'] : ['driftlock', 'reference']) {
       const longest = []
       for (let i = 0; i < (quick ? 3 : 7); i++) {
-        const folder = makeFolder()
+        const folder = original === undefined ? makeFolder() : copyWorkspace(original)
         longest.push(await runJob('stall', { candidate, folder, what }))
         remove(folder)
       }
       results.add(`stall: ${what}`, candidate, Math.min(...longest), 'ms')
       advance()
     }
+    if (original !== undefined) remove(original)
   },
 }))
