@@ -362,7 +362,10 @@ impl PhaseLeaseManager {
         operation: Operation,
         work: impl Fn(&LeaseManager, Patience) -> Result<T> + Send + 'static,
     ) -> napi::Result<PromiseRaw<'env, T>> {
-        if !self.manager.is_remote()
+        // What goes over all leases may take long.
+        let is_long = matches!(operation, Operation::Stats | Operation::List);
+        if !is_long
+            && !self.manager.is_remote()
             && let Some(result) = at_once(&self.lane, operation, || work(&self.manager, Patience::Now))
         {
             return settled(env, Family::Lease, result);
