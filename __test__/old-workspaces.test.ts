@@ -36,6 +36,14 @@ describe('an old database', () => {
     expect(await manager.releaseLease('OLD-LIVE', 'IMPLEMENT')).toBe(false)
   })
 
+  test('keeps the size of its pages, a new one has smaller ones', () => {
+    const sizes = [oldWorkspace(), makeWorkspace()].map((root) => {
+      openLeases(root).getLease('OLD-LIVE', 'IMPLEMENT')
+      return openDatabase(root).pragma('page_size', { simple: true })
+    })
+    expect(sizes).toEqual([4096, 2048])
+  })
+
   test('lets its owner go on', async () => {
     const owner = openLeases(oldWorkspace(), { agentId: 'old-agent' })
     const before = owner.getLease('OLD-LIVE', 'IMPLEMENT')
